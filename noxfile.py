@@ -1,0 +1,122 @@
+"""Everything that must pass before a change lands. `python3 tools/check.py` runs it on a machine that has only Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.sessions = ["lint", "typing", "package", "tests"]  # the tests last: what they say stands at the end
+nox.options.error_on_missing_interpreters = False  # reported as skipped; the running interpreter is never missing
+nox.options.stop_on_first_error = False
+
+os.environ["UV_PYTHON_DOWNLOADS"] = "never"  # interpreters are the machine's own
+
+ROOT = Path(__file__).parent
+RUNNING = f"{sys.version_info[0]}.{sys.version_info[1]}"
+PYTHONS = sorted({"3.11", "3.12", "3.13", RUNNING}, key=lambda version: [int(part) for part in version.split(".")])
+
+
+def _installed(version: str) -> bool:
+    """Whether the machine has this Python; one that only a version manager has is put on the PATH."""
+    if version == RUNNING:
+        return True
+    command = f"python{version}"
+    managers = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
+    found = [shutil.which(command), *sorted(map(str, managers.glob(f"versions/{version}.*/bin/{command}")), reverse=True)]
+    for path in filter(None, found):
+        # A version manager's shim can be there without an interpreter behind it, so it is asked.
+        if subprocess.run([path, "-c", ""], check=False, capture_output=True).returncode == 0:
+            if path != found[0]:
+                os.environ["PATH"] = os.pathsep.join([str(Path(path).parent), os.environ["PATH"]])
+            return True
+    return False
+
+
+INSTALLED = [version for version in PYTHONS if _installed(version)]
+NEWEST = INSTALLED[-1]
+
+
+def install_everything(session: nox.Session) -> None:
+    """The versions of requirements-dev.txt, and pauth from this folder."""
+    session.install("--require-hashes", "-r", "requirements-dev.txt")
+    session.install("--no-deps", "-e", ".")
+
+
+@nox.session(python=NEWEST)
+def lint(session: nox.Session) -> None:
+    install_everything(session)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(python=NEWEST)
+def typing(session: nox.Session) -> None:
+    install_everything(session)
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pyright", "--verifytypes", "pauth", "--ignoreexternal")
+
+
+@nox.session(python=NEWEST)
+def package(session: nox.Session) -> None:
+    """What is shipped: the wheel, in a bare environment, without the extras and then with them."""
+    dist = Path(session.create_tmp()).resolve()
+    shutil.rmtree(dist)
+    session.install("build", "hatchling")
+    session.run("python", "-m", "build", "--no-isolation", "--wheel", "--sdist", "--outdir", str(dist), silent=True)
+    (wheel,) = dist.glob("*.whl")
+    session.run("uv", "pip", "uninstall", "build", "hatchling", external=True, silent=True)
+    session.install(str(wheel), "-c", "requirements-dev.txt")
+    (dist / "empty").mkdir()
+    session.chdir(dist / "empty")  # not here: the source would shadow the wheel
+    session.run("python", "-c", "import pauth; [getattr(pauth, name) for name in pauth.__all__]")
+    session.install("mypy", "-c", str(ROOT / "requirements-dev.txt"))
+    session.run("mypy", "--strict", str(ROOT / "tests" / "typing" / "usage.py"))
+    session.install(f"{wheel}[all]", "-c", str(ROOT / "requirements-dev.txt"))
+    session.run("pauth", "demo")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The whole suite with real servers and coverage on the newest interpreter; without both on the others."""
+    install_everything(session)
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+    elif session.python == NEWEST:
+        session.run("coverage", "erase")
+        session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "loadgroup")
+        session.run("coverage", "combine", "--quiet")
+        session.run("coverage", "report")
+    else:
+        session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers")
+
+
+@nox.session(python=NEWEST, default=False)
+def docs(session: nox.Session) -> None:
+    """Only the code blocks of README.md and docs/ (the tests session runs them too)."""
+    install_everything(session)
+    session.run("pytest", "tests/test_docs.py")
+
+
+@nox.session(python=PYTHONS[0], default=False)
+def lowest(session: nox.Session) -> None:
+    """The oldest versions that pyproject.toml allows."""
+    session.install("--group", "test", "-e", ".[all]", "--resolution", "lowest-direct")
+    session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers", *session.posargs)
+
+
+@nox.session(python=NEWEST, default=False)
+def lock(session: nox.Session) -> None:
+    """Write the newest versions, with hashes, to requirements-dev.txt and requirements-check.txt. Add `-- -P NAME` to move one package only."""
+    common = ["--universal", "--python-version", PYTHONS[0], "--generate-hashes", "--no-annotate", "--custom-compile-command", "nox -s lock"]
+    common += session.posargs or ["--upgrade"]
+    groups = ["--all-extras", "--group", "test", "--group", "typing", "--group", "lint"]
+    session.run("uv", "pip", "compile", "pyproject.toml", *groups, *common, "-o", "requirements-dev.txt", external=True, silent=True)
+    session.run("uv", "pip", "compile", "--group", "check", *common, "-o", "requirements-check.txt", external=True, silent=True)

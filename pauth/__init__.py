@@ -1,0 +1,124 @@
+"""pauth: OAuth 2.0 and OpenID Connect for programs that hold other people's tokens.
+
+The names below are the public ones. They are loaded when first used, so that ``import pauth`` is quick and needs no driver.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from pauth.version import __version__
+
+if TYPE_CHECKING:
+    from pauth.client import Login, OAuth2Client
+    from pauth.core.metadata import ServerMetadata
+    from pauth.core.quirks import Quirks, Rotation, RotationClass, UserInfoMapping
+    from pauth.core.token import Token
+    from pauth.core.userinfo import UserInfo
+    from pauth.errors import (
+        AmbiguousExchange,
+        AuthorizationError,
+        ConfigurationError,
+        InvalidStateError,
+        MalformedResponse,
+        PAuthError,
+        ProviderError,
+        ProviderUnavailable,
+        ReauthorizationRequired,
+        Remedy,
+        TokenError,
+        TokenStorageError,
+        UserInfoError,
+    )
+    from pauth.providers import Provider, Providers
+    from pauth.refresh.policy import RefreshPolicy
+    from pauth.secret import Secret
+    from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage
+    from pauth.storage.database import DatabaseTokenStorage
+    from pauth.storage.keys import EncryptionKey
+    from pauth.storage.memory import MemoryTokenStorage
+    from pauth.storage.url import storage_from_url
+
+__all__ = [
+    "AmbiguousExchange",
+    "AsyncTokenStorage",
+    "AuthorizationError",
+    "BaseTokenStorage",
+    "ConfigurationError",
+    "DatabaseTokenStorage",
+    "EncryptionKey",
+    "InvalidStateError",
+    "Login",
+    "MalformedResponse",
+    "MemoryTokenStorage",
+    "OAuth2Client",
+    "PAuthError",
+    "Provider",
+    "ProviderError",
+    "ProviderUnavailable",
+    "Providers",
+    "Quirks",
+    "ReauthorizationRequired",
+    "RefreshPolicy",
+    "Remedy",
+    "Rotation",
+    "RotationClass",
+    "Secret",
+    "ServerMetadata",
+    "Token",
+    "TokenError",
+    "TokenStorageError",
+    "UserInfo",
+    "UserInfoError",
+    "UserInfoMapping",
+    "__version__",
+    "storage_from_url",
+]
+
+_HOME: Final = {
+    "client": ("Login", "OAuth2Client"),
+    "core.metadata": ("ServerMetadata",),
+    "core.quirks": ("Quirks", "Rotation", "RotationClass", "UserInfoMapping"),
+    "core.token": ("Token",),
+    "core.userinfo": ("UserInfo",),
+    "errors": (
+        "AmbiguousExchange",
+        "AuthorizationError",
+        "ConfigurationError",
+        "InvalidStateError",
+        "MalformedResponse",
+        "PAuthError",
+        "ProviderError",
+        "ProviderUnavailable",
+        "ReauthorizationRequired",
+        "Remedy",
+        "TokenError",
+        "TokenStorageError",
+        "UserInfoError",
+    ),
+    "providers": ("Provider", "Providers"),
+    "refresh.policy": ("RefreshPolicy",),
+    "secret": ("Secret",),
+    "storage.base": ("AsyncTokenStorage", "BaseTokenStorage"),
+    "storage.database": ("DatabaseTokenStorage",),
+    "storage.keys": ("EncryptionKey",),
+    "storage.memory": ("MemoryTokenStorage",),
+    "storage.url": ("storage_from_url",),
+}
+_MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
+
+
+if not TYPE_CHECKING:  # else type checkers would take any misspelt name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        module = _MODULE_OF.get(name)
+        if module is None:
+            raise AttributeError(f"module 'pauth' has no attribute {name!r}")
+        value = getattr(import_module(f"pauth.{module}"), name)
+        globals()[name] = value  # the next use is a plain attribute
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,344 @@
+"""The client: every room behind one object. Each method reads build, send, parse, store."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import ssl
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self, TypeAlias
+
+from pauth.clock import Clock, SystemClock
+from pauth.core.authorization import build_authorization_request
+from pauth.core.callback import AuthorizationResponse, CallbackParams, parse_callback, validate_callback
+from pauth.core.metadata import check_pkce
+from pauth.core.pending import AuthorizationRequest, check_user, pending_id
+from pauth.core.quirks import authorization_scope
+from pauth.core.token import Token
+from pauth.core.urls import check_endpoint
+from pauth.core.userinfo import UserInfo
+from pauth.errors import ConfigurationError, TokenError, UserInfoError
+from pauth.providers import Provider, provider_named
+from pauth.refresh.coordinator import RefreshCoordinator
+from pauth.refresh.policy import RefreshPolicy
+from pauth.secret import Secret
+from pauth.server.directory import ServerDirectory
+from pauth.server.endpoints import ServerEndpoints
+from pauth.storage.adapters import coordinated
+from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage, CoordinatedTokenStorage, RecordKey, check_user_id
+from pauth.storage.memory import MemoryTokenStorage
+from pauth.storage.url import storage_from_url
+from pauth.transport import Transport
+
+__all__ = ["Login", "OAuth2Client"]
+
+TokenStorage: TypeAlias = AsyncTokenStorage | BaseTokenStorage | str
+"""What a client takes as its storage: a storage object, or the URL of one."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Login:
+    """A completed login: the tokens are stored."""
+
+    user_id: str
+    """The user they are stored under, for :meth:`OAuth2Client.get_token`."""
+
+    token: Token
+
+    def __repr__(self) -> str:
+        return f"<Login {self.token!r}>"
+
+
+class OAuth2Client:
+    """An OAuth 2.0 client at one provider: logs users in, keeps their tokens, and hands out valid ones.
+
+    :param provider: a preset (``Providers.GITHUB``), its name (``"github"``), a :class:`Provider` of your own, or the URL of an issuer whose metadata
+        is then fetched (RFC 8414, OpenID Connect Discovery).
+    :param client_id: as registered with the provider.
+    :param client_secret: as registered; none for a public client.
+    :param redirect_uri: where the provider sends the browser back to, exactly as registered.
+    :param scopes: what to ask for at a login that does not say; the provider's usual ones by default.
+    :param token_storage: where tokens are kept: a storage, or its URL (``"sqlite+aiosqlite:///tokens.db"``). In memory by
+        default, gone with the process.
+    :param pending_storage: where logins wait for their callback; the token storage by default. A class with only the three plain methods cannot keep
+        them, so with it they wait in this process's memory: give a storage here if callbacks may reach another process.
+    :param namespace: separates the records of clients that share a storage; the provider's and client's identity by default.
+    :param client_auth: how the client authenticates (``client_secret_basic``, ``client_secret_post``, ``none``), if not in the provider's usual way.
+    :param refresh_policy: how early tokens are refreshed.
+    :param timeout: seconds for one whole HTTP exchange.
+    :param login_timeout: seconds a user has between the redirect to the provider and the callback; at most 3600.
+    :param ssl_context: for a private CA or a client certificate.
+    :param proxy: URL of an HTTP proxy; the environment's settings are not read.
+    :param allow_insecure_http: permit plain ``http:`` to other hosts than this machine. Dangerous: tokens and secrets travel readable.
+    :raises ConfigurationError: an argument is unusable.
+
+    One client serves any number of users and tasks; keep it for the life of the program and close it with :meth:`aclose` or ``async with``.
+    """
+
+    def __init__(
+        self,
+        provider: Provider | str,
+        client_id: str,
+        client_secret: str | Secret | None = None,
+        redirect_uri: str | None = None,
+        scopes: Sequence[str] | None = None,
+        token_storage: TokenStorage | None = None,
+        *,
+        pending_storage: TokenStorage | None = None,
+        namespace: str | None = None,
+        client_auth: str | None = None,
+        refresh_policy: RefreshPolicy | None = None,
+        timeout: float = 15.0,
+        login_timeout: float = 600.0,
+        ssl_context: ssl.SSLContext | None = None,
+        proxy: str | None = None,
+        allow_insecure_http: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        if not client_id:
+            raise ConfigurationError("client_id is empty; take it from the provider's page where the application is registered")
+        self._clock = clock or SystemClock()
+        if isinstance(provider, str) and "://" not in provider:
+            provider = provider_named(provider)
+        known = None if isinstance(provider, str) else provider
+        if isinstance(provider, str):
+            identity = check_endpoint(provider, name="issuer", allow_insecure_http=allow_insecure_http)
+        else:
+            identity = provider.metadata.issuer or provider.name
+        self._client_id = client_id
+        self._redirect_uri = redirect_uri
+        self._scopes = tuple(scopes) if scopes is not None else () if known is None else known.default_scopes
+        self._login_timeout = login_timeout
+        self._allow_insecure_http = allow_insecure_http
+        self._namespace = json.dumps([identity, client_id]) if namespace is None else namespace
+        self._transport = Transport(timeout=timeout, ssl_context=ssl_context, proxy=proxy, allow_insecure_http=allow_insecure_http, clock=self._clock)
+        self._directory = ServerDirectory(
+            self._transport.send,
+            provider if isinstance(provider, str) else provider.metadata,
+            allow_insecure_http=allow_insecure_http,
+            clock=self._clock,
+        )
+        self._server = ServerEndpoints(
+            provider=known,
+            directory=self._directory,
+            transport=self._transport,
+            client_id=client_id,
+            client_secret=Secret(client_secret) if isinstance(client_secret, str) else client_secret,
+            client_auth=client_auth,
+            clock=self._clock,
+        )
+        self._owned: list[CoordinatedTokenStorage] = []
+        self._storage = self._open(MemoryTokenStorage(clock=self._clock) if token_storage is None else token_storage)
+        self._pending = self._storage if pending_storage is None else self._open(pending_storage)
+        self._tokens = RefreshCoordinator(
+            self._storage,
+            self._server.refresh,
+            refreshable=self._server.refreshable,
+            policy=refresh_policy or RefreshPolicy(),
+            clock=self._clock,
+        )
+
+    @property
+    def namespace(self) -> str:
+        """Separates this client's records from those of others on the same storage (:class:`~pauth.storage.base.RecordKey`)."""
+        return self._namespace
+
+    async def get_authorization_url(
+        self,
+        *,
+        scope: Sequence[str] | None = None,
+        user_id: str | None = None,
+        session_id: str | None = None,
+        resource: Sequence[str] = (),
+        extra_params: Mapping[str, str] | None = None,
+    ) -> str:
+        """Begin a login: the URL to send the user's browser to (RFC 6749 section 4.1.1).
+
+        PKCE, ``state`` and ``nonce`` are in it and are kept for the callback.
+
+        :param scope: what to ask for, if not the client's ``scopes``.
+        :param user_id: whose account the tokens are for, if that is known already; the callback cannot give them to another.
+        :param session_id: an id of the user's browser session that only that browser has (a cookie's value). The callback is accepted only with
+            the same one, so that nobody can complete a login in another person's browser. Leave it out only where there is no browser session.
+        :param resource: the resource servers the token is for (RFC 8707).
+        :param extra_params: more parameters for the provider (``prompt``, ``login_hint``); none that pauth sets.
+        :raises ConfigurationError: an argument is unusable, or the server has no authorization endpoint.
+        :raises ProviderError: the metadata of an issuer could not be had.
+        """
+        if user_id is not None:
+            check_user_id(user_id)
+        metadata = await self._server.metadata()
+        if metadata.authorization_endpoint is None:
+            raise ConfigurationError("this server has no authorization endpoint; only client credentials can be used with it")
+        quirks = self._server.quirks
+        if quirks.pkce:
+            check_pkce(metadata)
+        asked = self._scopes if scope is None else scope
+        sent_scope, params = authorization_scope(quirks, asked)
+        request = build_authorization_request(
+            authorization_endpoint=metadata.authorization_endpoint,
+            token_endpoint=metadata.token_endpoint,
+            client_id=self._client_id,
+            redirect_uri=self._redirect_uri,
+            scope=sent_scope,
+            scope_separator=quirks.scope_separator,
+            issuer=metadata.issuer,
+            iss_required=metadata.authorization_response_iss_parameter_supported,
+            pkce=quirks.pkce,
+            use_nonce=quirks.nonce and self._server.expects_id_token(metadata, asked),
+            resource=resource,
+            extra_params=[*params, *(extra_params or {}).items()],
+            user_id=user_id,
+            session_id=session_id,
+            now=self._clock.time(),
+            lifetime=self._login_timeout,
+            token_bytes=secrets.token_bytes,
+            allow_insecure_http=self._allow_insecure_http,
+        )
+        await self._pending.put_pending(pending_id(request.state), request.to_dict(), expires_at=request.expires_at)
+        return request.url
+
+    async def handle_callback(
+        self,
+        callback: str | Mapping[str, str] | Iterable[tuple[str, str]],
+        *,
+        user_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Login:
+        """Complete a login: check the callback, exchange its code and store the tokens.
+
+        :param callback: the URL the browser came back to, its query string, or its parameters as the web framework gives them.
+        :param user_id: whose account the tokens are for; if it is named neither here nor at the start, the subject that the server names.
+        :param session_id: as given to :meth:`get_authorization_url`.
+        :raises InvalidStateError: the callback belongs to no pending login of this client and this browser session. No request was made.
+        :raises AuthorizationError: the user or the server refused, or the callback is malformed. No request was made.
+        :raises TokenError: the token endpoint refused the code.
+        :raises ProviderError: the server gave no usable answer.
+        :raises TokenStorageError: the tokens could not be stored.
+        """
+        return await self._complete(parse_callback(callback), user_id=user_id, session_id=session_id)
+
+    async def exchange_code(
+        self, code: str | Secret, state: str | Secret, *, user_id: str | None = None, session_id: str | None = None, iss: str | None = None
+    ) -> Token:
+        """Complete a login whose callback was parsed already: :meth:`handle_callback` for a ``code`` and ``state`` (and ``iss``, where one came).
+
+        :raises PAuthError: as :meth:`handle_callback`.
+        """
+        params = CallbackParams(code=_secret(code), state=_secret(state), iss=iss)
+        login = await self._complete(params, user_id=user_id, session_id=session_id)
+        return login.token
+
+    async def get_token(self, user_id: str) -> Token:
+        """A valid token of the user: the stored one, or a refreshed one, which is stored before it is given.
+
+        However many callers ask at once, one refresh is sent. If it fails in passing while the stored token is still valid, that one is given.
+
+        :raises ReauthorizationRequired: there is no grant, or it is dead; the user has to log in. Nothing was deleted.
+        :raises ProviderUnavailable: the token has expired and the server did not answer; try again.
+        :raises TokenError: the server refused this client; fix its configuration.
+        :raises TokenStorageError: the store failed.
+        """
+        return await self._tokens.get(self._key(user_id))
+
+    async def refresh(self, user_id: str) -> Token:
+        """A token of the user that is newer than any given before this call, whatever the stored one's expiry.
+
+        :raises PAuthError: as :meth:`get_token`.
+        """
+        return await self._tokens.refresh(self._key(user_id))
+
+    async def get_user_info(self, user_id: str) -> UserInfo:
+        """What the provider says about the user now (OpenID Connect Core section 5.3, or the provider's own endpoint).
+
+        A token that the endpoint refuses is refreshed once (RFC 6750 section 3.1).
+
+        :raises UserInfoError: the endpoint refused, or named another user than the tokens belong to.
+        :raises PAuthError: as :meth:`get_token`.
+        """
+        token = await self.get_token(user_id)
+        try:
+            return await self._server.user_info(token)
+        except UserInfoError as error:
+            if error.status != 401 or not self._server.refreshable(token):
+                raise
+        newer = await self.get_token(user_id)
+        if newer.access_token == token.access_token:  # else somebody else has refreshed it meanwhile
+            newer = await self.refresh(user_id)
+        return await self._server.user_info(newer)
+
+    async def revoke(self, user_id: str) -> None:
+        """Log the user out: revoke the tokens at the server where it can (RFC 7009), then delete them from the store.
+
+        From the first moment no token of this user is handed out. If the server does not answer, the record stays out of use and the error is
+        raised; call again. Does nothing for a user without tokens.
+
+        :raises ProviderUnavailable: the server did not answer.
+        :raises TokenError: the server refused to revoke.
+        :raises TokenStorageError: the store failed.
+        """
+        await self._tokens.end(self._key(user_id), self._server.revoke)
+
+    async def get_client_token(self, *, scope: Sequence[str] = (), resource: Sequence[str] = ()) -> Token:
+        """A new token for this client itself, not for a user (``client_credentials``, RFC 6749 section 4.4). It is not stored.
+
+        :raises TokenError: the server refused.
+        :raises ProviderError: the server gave no usable answer.
+        """
+        return await self._server.client_credentials(scope=scope, resource=resource)
+
+    async def aclose(self) -> None:
+        """Wait for refreshes under way, then close connections, and the storage if it was given as a URL. A second call does nothing."""
+        await self._tokens.drain()
+        await self._directory.drain()
+        await self._transport.aclose()
+        while self._owned:
+            await self._owned.pop().aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+        await self.aclose()
+
+    def _open(self, storage: TokenStorage | CoordinatedTokenStorage) -> CoordinatedTokenStorage:
+        opened = coordinated(storage_from_url(storage, clock=self._clock) if isinstance(storage, str) else storage, clock=self._clock)
+        if isinstance(storage, str):
+            self._owned.append(opened)
+        return opened
+
+    def _key(self, user_id: str) -> RecordKey:
+        return RecordKey(self._namespace, user_id)
+
+    async def _complete(self, params: CallbackParams, *, user_id: str | None, session_id: str | None) -> Login:
+        if user_id is not None:
+            check_user_id(user_id)
+        name = pending_id(params.state)
+        pending = await self._pending.take_pending(name)
+        request = None if pending is None else AuthorizationRequest.from_dict(pending)
+        response = validate_callback(params, request, session_id=session_id, now=self._clock.time(), client_id=self._client_id)
+        owner = check_user(response.request, user_id)
+        # A browser that goes away must not cost the user the tokens that its code was spent for.
+        login: Login = await self._tokens.shielded(("login", name), lambda: self._exchange(response, owner))
+        return login
+
+    async def _exchange(self, response: AuthorizationResponse, user_id: str | None) -> Login:
+        token = await self._server.exchange_code(response)
+        if user_id is None:
+            user_id = token.subject or await self._subject(token)
+            token = replace(token, subject=user_id)
+        await self._tokens.login(self._key(user_id), token)
+        return Login(user_id, token)
+
+    async def _subject(self, token: Token) -> str:
+        metadata = await self._server.metadata()
+        if metadata.userinfo_endpoint is None:
+            raise TokenError("the server does not say who logged in; name the user with user_id")
+        info = await self._server.user_info(token)
+        return info.subject
+
+
+def _secret(value: str | Secret) -> Secret:
+    return Secret(value) if isinstance(value, str) else value

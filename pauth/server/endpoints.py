@@ -1,0 +1,218 @@
+"""One client's dealings with one authorization server: build, send, parse, for each endpoint. Knows nothing of storage."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from pauth.clock import Clock
+from pauth.core.callback import AuthorizationResponse
+from pauth.core.client_auth import ClientAuth, client_auth_named
+from pauth.core.grants import (
+    build_client_credentials_request,
+    build_code_request,
+    build_refresh_request,
+    can_refresh,
+    parse_token_response,
+)
+from pauth.core.metadata import ServerMetadata
+from pauth.core.quirks import Quirks, RevocationStyle
+from pauth.core.revocation import build_revocation_requests, parse_revocation_response
+from pauth.core.token import Token
+from pauth.core.userinfo import UserInfo, build_userinfo_request, parse_userinfo_response
+from pauth.core.wire import HTTPRequest
+from pauth.errors import AmbiguousExchange, ConfigurationError, ProviderUnavailable, ReauthorizationRequired
+from pauth.providers import Provider
+from pauth.secret import Secret
+from pauth.server.directory import ServerDirectory
+from pauth.server.identity import IdTokenChecker
+from pauth.transport import Transport
+
+__all__ = ["ServerEndpoints"]
+
+_log = logging.getLogger("pauth.server.endpoints")
+
+
+class ServerEndpoints:
+    """Sends one client's requests to one server's endpoints and gives back what the answers mean."""
+
+    def __init__(
+        self,
+        *,
+        provider: Provider | None,
+        directory: ServerDirectory,
+        transport: Transport,
+        client_id: str,
+        client_secret: Secret | None,
+        client_auth: str | None,
+        clock: Clock,
+    ) -> None:
+        self._provider = provider
+        self._directory = directory
+        self._transport = transport
+        self._client_id = client_id
+        self._client_secret = client_secret
+        self._client_auth = client_auth
+        self._clock = clock
+        self.quirks = provider.quirks if provider is not None else Quirks()
+        """How the server deviates from the RFCs."""
+        self._identity = IdTokenChecker(directory, client_id=client_id, quirks=self.quirks, oidc=provider is None or provider.oidc, clock=clock)
+
+    async def metadata(self) -> ServerMetadata:
+        """The server's metadata; discovered first, if only the issuer is known."""
+        return await self._directory.metadata()
+
+    async def exchange_code(self, response: AuthorizationResponse) -> Token:
+        """Spend an authorization code (RFC 6749 section 4.1.3). It is sent once, whatever happens (AX-12).
+
+        :raises AmbiguousExchange: the code was sent and no answer came back.
+        """
+        request = response.request
+        metadata = await self.metadata()
+        sent = build_code_request(
+            # where this login was begun, not where the metadata points now (MX-1)
+            token_endpoint=request.token_endpoint,
+            response=response,
+            client_id=self._client_id,
+            client_secret=self._client_secret,
+            client_auth=self._authenticate_at_token_endpoint(metadata),
+            quirks=self.quirks,
+        )
+        token: Token | None = None
+        status: int | None = None
+        try:
+            token = await self._token(
+                sent,
+                requested_scope=request.scope,
+                issuer=request.issuer,
+                token_endpoint=request.token_endpoint,
+                secrets=[secret for secret in (response.code, request.code_verifier) if secret is not None],
+            )
+        except ProviderUnavailable as error:
+            if not error.request_sent:
+                raise
+            status = error.status
+        if token is None:
+            raise AmbiguousExchange(
+                "the authorization code was sent but no answer came back; it is not sent again, so let the user log in again", status=status
+            )
+        return await self._identity.of_login(token, response)
+
+    async def refresh(self, token: Token) -> Token:
+        """The successor of ``token`` (RFC 6749 section 6)."""
+        metadata = await self.metadata()
+        # Whatever may fail on its own account is done before the refresh token is spent.
+        jwks = await self._identity.keys_for_refresh(token)
+        sent = build_refresh_request(
+            token_endpoint=metadata.token_endpoint,
+            token=token,
+            client_id=self._client_id,
+            client_secret=self._client_secret,
+            client_auth=self._authenticate_at_token_endpoint(metadata),
+            quirks=self.quirks,
+            issuer=metadata.issuer,
+        )
+        new = await self._token(sent, requested_scope=token.scope, issuer=metadata.issuer, token_endpoint=metadata.token_endpoint, previous=token)
+        return self._identity.of_refresh(new, token, metadata=metadata, jwks=jwks)
+
+    async def client_credentials(self, *, scope: Sequence[str], resource: Sequence[str]) -> Token:
+        """A token for the client itself (RFC 6749 section 4.4)."""
+        metadata = await self.metadata()
+        sent = build_client_credentials_request(
+            token_endpoint=metadata.token_endpoint,
+            client_id=self._client_id,
+            client_secret=self._client_secret,
+            client_auth=self._authenticate_at_token_endpoint(metadata),
+            quirks=self.quirks,
+            scope=scope,
+            resource=resource,
+        )
+        return await self._token(sent, requested_scope=tuple(scope), issuer=metadata.issuer, token_endpoint=metadata.token_endpoint)
+
+    def refreshable(self, token: Token) -> bool:
+        """Whether there is something in ``token`` to refresh it with."""
+        return can_refresh(token, self.quirks)
+
+    def expects_id_token(self, metadata: ServerMetadata, scope: Sequence[str]) -> bool:
+        """Whether a login with ``scope`` gives an ID token that can be checked."""
+        return self._identity.expected(metadata, scope)
+
+    async def revoke(self, token: Token) -> None:
+        """Revoke ``token`` at the server, its refresh token first (RFC 7009). Does nothing where the server has no revocation endpoint."""
+        metadata = await self.metadata()
+        if metadata.revocation_endpoint is None:
+            _log.info("the server has no revocation endpoint; its tokens live on until they expire")
+            return
+        if self.quirks.revocation_style is not RevocationStyle.RFC7009 and token.is_expired(self._clock.time()) and token.refresh_token is not None:
+            # GitHub, Slack and Facebook take the access token alone, and only a valid one
+            try:
+                token = await self.refresh(token)
+            except ReauthorizationRequired:
+                return  # the grant is dead already
+        requests = build_revocation_requests(
+            metadata=metadata,
+            token=token,
+            client_id=self._client_id,
+            client_secret=self._client_secret,
+            client_auth=self._authenticate_at_token_endpoint(metadata),
+            quirks=self.quirks,
+        )
+        for request in requests:
+            response = await self._transport.send(request)
+            parse_revocation_response(response, quirks=self.quirks, token=token, now=self._clock.time(), secrets=self._secrets(token))
+
+    async def user_info(self, token: Token) -> UserInfo:
+        """What the userinfo endpoint says about the user of ``token`` (OpenID Connect Core section 5.3)."""
+        metadata = await self.metadata()
+        if metadata.userinfo_endpoint is None:
+            raise ConfigurationError("this server has no userinfo endpoint")
+        request = build_userinfo_request(userinfo_endpoint=metadata.userinfo_endpoint, token=token)
+        response = await self._transport.send(request)
+        # the subject of a validated ID token, if there was one, must be the one named here (ID-16)
+        return parse_userinfo_response(
+            response, quirks=self.quirks, now=self._clock.time(), expected_subject=token.subject, secrets=self._secrets(token)
+        )
+
+    def _authenticate_at_token_endpoint(self, metadata: ServerMetadata) -> ClientAuth:
+        return client_auth_named(self._client_auth or self._usual_client_auth(metadata))
+
+    def _usual_client_auth(self, metadata: ServerMetadata) -> str:
+        if self._client_secret is None:
+            return "none"
+        if self._provider is not None:
+            return self._provider.client_auth
+        # RFC 8414 section 2: client_secret_basic is what a server supports that says nothing
+        supported = metadata.token_endpoint_auth_methods_supported
+        if supported is not None and "client_secret_basic" not in supported and "client_secret_post" in supported:
+            return "client_secret_post"
+        return "client_secret_basic"
+
+    def _secrets(self, *tokens: Token | None) -> list[Secret]:
+        """What a server's error text must not repeat to anybody (SH-9)."""
+        known = [self._client_secret]
+        for token in tokens:
+            if token is not None:
+                known += (token.access_token, token.refresh_token, token.id_token)
+        return [secret for secret in known if secret is not None]
+
+    async def _token(
+        self,
+        request: HTTPRequest,
+        *,
+        requested_scope: Sequence[str],
+        issuer: str | None,
+        token_endpoint: str,
+        previous: Token | None = None,
+        secrets: Sequence[Secret] = (),
+    ) -> Token:
+        response = await self._transport.send(request)
+        return parse_token_response(
+            response,
+            quirks=self.quirks,
+            requested_scope=requested_scope,
+            issuer=issuer,
+            token_endpoint=token_endpoint,
+            now=self._clock.time(),
+            previous=previous,
+            secrets=[*self._secrets(previous), *secrets],
+        )

@@ -1,0 +1,135 @@
+"""Who a token was issued for: ID tokens checked against the server's keys. A token pauth stores has a checked ID token or none."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from typing import cast
+
+from pauth.clock import Clock
+from pauth.core.callback import AuthorizationResponse
+from pauth.core.id_token import IdTokenClaims, decode_claims, names_another, validate_id_token
+from pauth.core.jwks import ALGORITHMS, Jwks, UnknownKid
+from pauth.core.metadata import ServerMetadata
+from pauth.core.quirks import Quirks
+from pauth.core.token import Token
+from pauth.errors import PAuthError, Remedy, UntrustedServer
+from pauth.secret import Secret
+from pauth.server.directory import ServerDirectory
+
+__all__ = ["IdTokenChecker"]
+
+_log = logging.getLogger("pauth.server.identity")
+
+
+class IdTokenChecker:
+    """Checks the ID tokens that one server issues to one client (OpenID Connect Core sections 3.1.3.7 and 12.2)."""
+
+    def __init__(self, directory: ServerDirectory, *, client_id: str, quirks: Quirks, oidc: bool, clock: Clock) -> None:
+        self._directory = directory
+        self._client_id = client_id
+        self._quirks = quirks
+        self._oidc = oidc
+        self._clock = clock
+
+    def expected(self, metadata: ServerMetadata, scope: Sequence[str]) -> bool:
+        """Whether a login with ``scope`` gives an ID token that can be checked."""
+        return self._oidc and "openid" in scope and metadata.jwks_uri is not None and self._issuer(metadata) is not None
+
+    async def of_login(self, token: Token, response: AuthorizationResponse) -> Token:
+        """``token`` with the subject its ID token names; without an ID token if the login did not ask for one.
+
+        :raises UntrustedServer: the ID token is missing or breaks a rule.
+        """
+        metadata = await self._directory.metadata()
+        issuer = self._issuer(metadata)
+        if issuer is None or not self.expected(metadata, response.request.scope):
+            return dataclasses.replace(token, id_token=None)
+        if token.id_token is None:
+            raise UntrustedServer("the server was asked for an ID token (scope openid) and gave none; nothing was stored")
+        try:
+            claims = self._claims(token, metadata, issuer, await self._keys(), response=response)
+        except UnknownKid:
+            claims = None
+        if claims is None:
+            claims = self._claims(token, metadata, issuer, await self._keys(unknown_kid=True), response=response)
+        return dataclasses.replace(token, subject=claims.subject)
+
+    async def keys_for_refresh(self, token: Token) -> Jwks | None:
+        """What :meth:`of_refresh` needs, fetched before the refresh token is spent; ``None`` if it cannot be had or is not needed."""
+        if token.id_token is None:
+            return None
+        try:
+            return await self._directory.jwks()
+        except PAuthError:
+            _log.warning("the server's keys could not be fetched; a new ID token could not be checked and would not be kept")
+            return None
+
+    def of_refresh(self, new: Token, old: Token, *, metadata: ServerMetadata, jwks: Jwks | None) -> Token:
+        """``new`` with the ID token it should have. No request is made: the refresh token is spent, and the answer has to reach the store.
+
+        :param jwks: from :meth:`keys_for_refresh`.
+        :raises UntrustedServer: the new ID token names another user; nothing of the answer may be used (TE-14).
+        """
+        kept = dataclasses.replace(new, id_token=old.id_token, subject=old.subject)
+        issuer = self._issuer(metadata)
+        if new.id_token is None or old.id_token is None or new.id_token == old.id_token or issuer is None:
+            return kept
+        aliases = self._quirks.id_token_issuer_aliases
+        previous = decode_claims(old.id_token, issuer=issuer, issuer_aliases=aliases)
+        if previous is None:
+            return kept
+        problem: object = "the server's keys are not known"
+        if jwks is not None:
+            try:
+                self._claims(new, metadata, issuer, jwks, previous=previous)
+                return dataclasses.replace(new, subject=old.subject)
+            except UntrustedServer as error:
+                problem = error
+        if names_another(decode_claims(new.id_token, issuer=issuer, issuer_aliases=aliases), previous):
+            raise UntrustedServer("a refresh gave an ID token of another user; nothing of the answer was used", remedy=Remedy.LOG_IN_AGAIN)
+        _log.warning("the ID token of a refresh could not be checked and is not kept (%s)", problem)
+        return kept
+
+    async def _keys(self, *, unknown_kid: bool = False) -> Jwks:
+        jwks = await self._directory.jwks(unknown_kid=unknown_kid)
+        if jwks is None:
+            raise UntrustedServer("the server publishes no keys (jwks_uri) to check its ID tokens with")
+        return jwks
+
+    def _issuer(self, metadata: ServerMetadata) -> str | None:
+        return self._quirks.id_token_issuer or metadata.issuer
+
+    def _claims(
+        self,
+        token: Token,
+        metadata: ServerMetadata,
+        issuer: str,
+        jwks: Jwks,
+        *,
+        response: AuthorizationResponse | None = None,
+        previous: IdTokenClaims | None = None,
+    ) -> IdTokenClaims:
+        return validate_id_token(
+            cast("Secret", token.id_token),
+            jwks=jwks,
+            issuer=issuer,
+            algorithms=_algorithms(metadata),
+            client_id=self._client_id,
+            nonce=None if response is None else response.request.nonce,
+            now=self._clock.time(),
+            access_token=token.access_token,
+            code=None if response is None else response.code,
+            previous=previous,
+            issuer_aliases=self._quirks.id_token_issuer_aliases,
+        )
+
+
+def _algorithms(metadata: ServerMetadata) -> Sequence[str]:
+    # RS256 is what a client is registered for that says nothing, and what every OpenID provider must have (Core section 15.1). One that says it
+    # has not signs with what it names; the ID token's own header never decides (ID-6).
+    named = metadata.id_token_signing_alg_values_supported
+    if named is None or "RS256" in named:
+        return ("RS256",)
+    return [name for name in named if name in ALGORITHMS] or ("RS256",)

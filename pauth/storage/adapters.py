@@ -1,0 +1,264 @@
+"""From any storage a user gives to the protocol the rest of pauth speaks.
+
+A user's class has three methods. Versions, compare-and-set and pending logins are added here, for this process.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import threading
+import weakref
+from asyncio import wrap_future
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+import anyio.to_thread
+
+from pauth.clock import Clock, SystemClock
+from pauth.errors import ConfigurationError, PAuthError, StorageUnavailable, UnsupportedRecord
+from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage, CoordinatedTokenStorage, Record, RecordKey
+from pauth.storage.detached import Detached
+from pauth.storage.memory import PendingLogins, RetiredVersions
+from pauth.storage.payload import check_moment, json_copy
+
+__all__ = ["VERSION_MEMBER", "KeyedLocks", "ThreeMethodAdapter", "coordinated"]
+
+VERSION_MEMBER: Final = "pauth_version"
+"""The reserved member in which the version of a record rides, in the dict a three-method class is given to save."""
+
+_METHODS: Final = ("save_token", "get_token", "delete_token")
+
+
+def coordinated(storage: object, *, clock: Clock | None = None) -> CoordinatedTokenStorage:
+    """``storage`` itself if it is coordinated, else an adapter around it.
+
+    All who give the same object get the same adapter, so that its locks and pending logins are shared.
+
+    :param clock: where an adapter that is made now takes the time from.
+    :raises ConfigurationError: not a storage: a class instead of an instance, methods missing, or blocking where they should not be.
+    """
+    if isinstance(storage, type):
+        raise ConfigurationError(f"token_storage must be an instance: write {storage.__name__}(), not {storage.__name__}")
+    if isinstance(storage, CoordinatedTokenStorage):
+        return storage
+    if not isinstance(storage, AsyncTokenStorage | BaseTokenStorage):
+        raise ConfigurationError(f"{type(storage).__name__} is no token storage: it needs the methods {', '.join(_METHODS)}")
+    asynchronous = [name for name in _METHODS if inspect.iscoroutinefunction(getattr(storage, name))]
+    if isinstance(storage, BaseTokenStorage) and asynchronous:
+        raise ConfigurationError(f"{type(storage).__name__} has async methods; do not derive it from BaseTokenStorage, which is for blocking code")
+    with _lock:
+        shared = _shared_by(storage)
+        adapter = None if shared.adapter is None else shared.adapter()
+        if adapter is None:
+            adapter = ThreeMethodAdapter(storage, shared, SystemClock() if clock is None else clock)
+            shared.adapter = weakref.ref(adapter)
+    return adapter
+
+
+class ThreeMethodAdapter:
+    """A user's three-method storage with versions, compare-and-set and pending logins added.
+
+    Compare-and-set holds between all coroutines, threads and event loops of this process, not between processes; pending logins are kept in
+    memory. :attr:`Record.stored_at` is 0 and :attr:`Record.expires_at` ``None``: the class has no place for them. Records of different
+    namespaces are not told apart: the class gets the plain user id, so it serves one client.
+    """
+
+    def __init__(self, storage: AsyncTokenStorage | BaseTokenStorage, shared: _Shared, clock: Clock) -> None:
+        self._storage = storage
+        self._shared = shared
+        self._clock = clock
+        self._blocking = isinstance(storage, BaseTokenStorage)
+
+    def __repr__(self) -> str:
+        return f"<ThreeMethodAdapter of {type(self._storage).__name__}>"
+
+    async def save_token(self, user_id: str, tokens: dict[str, Any]) -> None:
+        """Keep ``tokens`` for ``user_id``, replacing what was there."""
+        record = Record(RecordKey("", user_id), json_copy(tokens), 0, 0.0)
+        del tokens  # SH-5: a Record does not print what it holds, where a traceback shows locals
+        await self._shared.operations.run(self._write(record, None))
+
+    async def get_token(self, user_id: str) -> dict[str, Any] | None:
+        """The tokens kept for ``user_id``; ``None`` for a user without any."""
+        record = await self.load(RecordKey("", user_id))
+        return None if record is None else cast("dict[str, Any]", record.tokens)
+
+    async def delete_token(self, user_id: str) -> None:
+        """Forget ``user_id``. No error if there is nothing to forget."""
+        await self.remove(RecordKey("", user_id))
+
+    async def load(self, key: RecordKey) -> Record | None:
+        """See :meth:`.CoordinatedTokenStorage.load`."""
+        tokens, version = _versioned(await self._shared.operations.run(self._call("get_token", key.user_id)))
+        return Record(key, tokens, version, 0.0) if version else None
+
+    async def replace(
+        self, key: RecordKey, tokens: Mapping[str, Any], *, expected_version: int | None, expires_at: float | None = None
+    ) -> Record | None:
+        """See :meth:`.CoordinatedTokenStorage.replace`."""
+        if expires_at is not None:
+            check_moment(expires_at)
+        record = Record(key, json_copy(tokens), 0, 0.0)
+        del tokens  # as above
+        return await self._shared.operations.run(self._write(record, expected_version))
+
+    async def remove(self, key: RecordKey, *, expected_version: int | None = None) -> bool:
+        """See :meth:`.CoordinatedTokenStorage.remove`."""
+        return await self._shared.operations.run(self._remove(key, expected_version))
+
+    async def put_pending(self, pending_id: str, payload: Mapping[str, Any], *, expires_at: float) -> None:
+        """See :meth:`.CoordinatedTokenStorage.put_pending`. Kept in this process's memory."""
+        self._shared.pending.put(pending_id, payload, expires_at=expires_at, now=self._clock.time())
+
+    async def take_pending(self, pending_id: str) -> dict[str, Any] | None:
+        """See :meth:`.CoordinatedTokenStorage.take_pending`."""
+        return self._shared.pending.take(pending_id, now=self._clock.time())
+
+    async def aclose(self) -> None:
+        """Does nothing: the user's object is closed by who made it."""
+
+    async def _write(self, record: Record, expected_version: int | None) -> Record | None:
+        user_id = record.key.user_id
+        async with self._shared.locks.hold(user_id):
+            current = await self._current_version(user_id, expected_version)
+            if expected_version is not None and expected_version != current:
+                return None
+            version = (current or self._shared.retired.last(("", user_id))) + 1
+            # the class may keep the very dict it is given, so it gets one of its own
+            await self._call("save_token", user_id, {**json_copy(record.tokens), VERSION_MEMBER: version})
+        return dataclasses.replace(record, version=version)
+
+    async def _remove(self, key: RecordKey, expected_version: int | None) -> bool:
+        async with self._shared.locks.hold(key.user_id):
+            current = await self._current_version(key.user_id, expected_version)
+            if not current or (expected_version is not None and expected_version != current):
+                return False
+            await self._call("delete_token", key.user_id)
+            self._shared.retired.remember(("", key.user_id), current)
+        return True
+
+    async def _current_version(self, user_id: str, expected_version: int | None) -> int:
+        found = await self._call("get_token", user_id)
+        try:
+            return _versioned(found)[1]
+        except UnsupportedRecord:
+            if expected_version is None:  # a new login, or a deletion, is the way out of a record nobody can read
+                return 1
+            raise
+
+    async def _call(self, name: str, *arguments: object) -> Any:
+        try:
+            if self._blocking:
+                return await anyio.to_thread.run_sync(getattr(self._storage, name), *arguments)
+            answer = getattr(self._storage, name)(*arguments)
+            if inspect.isawaitable(answer):
+                return await answer
+            del answer
+            failure: PAuthError = ConfigurationError(
+                f"{type(self._storage).__name__}.{name} is not a coroutine; derive a class with blocking methods from BaseTokenStorage"
+            )
+        except PAuthError:
+            raise  # a class built on one of pauth's own storages
+        except Exception as error:  # noqa: BLE001  # whatever a user's code raises, its text and its locals may hold tokens
+            failure = StorageUnavailable(f"{type(self._storage).__name__}.{name} raised {type(error).__name__}")
+        del arguments  # as may these (SH-5)
+        raise failure
+
+
+def _versioned(found: object) -> tuple[dict[str, Any], int]:
+    """The tokens and version in what a user's class gave; version 0 for nothing."""
+    if found is None:
+        return {}, 0
+    if not isinstance(found, dict):
+        raise UnsupportedRecord(f"the token storage gave a {type(found).__name__}; get_token must return a dict or None")
+    tokens = dict(cast("dict[str, Any]", found))
+    version = tokens.pop(VERSION_MEMBER, 1)  # saved by another library, or before pauth
+    if type(version) is not int or version < 1:
+        raise UnsupportedRecord(f"the token storage gave a dict whose {VERSION_MEMBER!r} is no positive integer")
+    return tokens, version
+
+
+class KeyedLocks:
+    """A lock per key that coroutines of any event loop in any thread can wait for, first come, first served."""
+
+    __slots__ = ("_mutex", "_queues")
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._queues: dict[str, deque[Future[None]]] = {}  # a key is here exactly while it is held
+
+    @asynccontextmanager
+    async def hold(self, key: str) -> AsyncGenerator[None, None]:
+        """Hold the key's lock."""
+        await self._acquire(key)
+        try:
+            yield
+        finally:
+            self._release(key)
+
+    def __len__(self) -> int:
+        return len(self._queues)
+
+    async def _acquire(self, key: str) -> None:
+        with self._mutex:
+            queue = self._queues.get(key)
+            if queue is None:
+                self._queues[key] = deque()
+                return
+            turn: Future[None] = Future()
+            queue.append(turn)
+        try:
+            await wrap_future(turn)
+        except BaseException:
+            if not turn.cancel():  # cancelled in the moment the lock was handed over: pass it on
+                self._release(key)
+            raise
+
+    def _release(self, key: str) -> None:
+        with self._mutex:
+            queue = self._queues[key]
+            while queue and not queue[0].set_running_or_notify_cancel():
+                queue.popleft()  # who waited has left
+            turn = queue.popleft() if queue else None
+            if turn is None:
+                del self._queues[key]
+        if turn is not None:
+            turn.set_result(None)
+
+
+class _Shared:
+    """What all adapters of one storage object share. It lives as long as that object, though adapters come and go with their clients."""
+
+    def __init__(self, alive: object) -> None:
+        self.alive = alive
+        self.adapter: weakref.ref[ThreeMethodAdapter] | None = None
+        self.locks = KeyedLocks()
+        self.operations = Detached()
+        self.pending = PendingLogins()
+        self.retired = RetiredVersions()
+
+
+_lock: Final = threading.RLock()  # re-entrant: the collector may run a weak reference's callback while it is held
+_by_identity: Final[dict[int, _Shared]] = {}
+
+
+def _shared_by(storage: object) -> _Shared:
+    # by identity, since a user's class may be unhashable or compare equal to another
+    identity = id(storage)
+    shared = _by_identity.get(identity)
+    if shared is None:
+
+        def forget(_: object) -> None:
+            with _lock:
+                del _by_identity[identity]
+
+        try:
+            alive: object = weakref.ref(storage, forget)
+        except TypeError:
+            alive = storage  # __slots__ without __weakref__: kept for good, so that its id stays its own
+        shared = _by_identity[identity] = _Shared(alive)
+    return shared

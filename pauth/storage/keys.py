@@ -1,0 +1,152 @@
+"""Keys for encryption at rest.
+
+A keyring encrypts with its first key and decrypts with any, so keys are rotated by putting a new one in front.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import itertools
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, NoReturn, TypeAlias
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from pauth.errors import ConfigurationError
+from pauth.secret import Secret
+
+__all__ = ["EncryptionKey", "KeySource", "Keyring", "keyring_from", "keyring_from_environment"]
+
+_KEY_BYTES: Final = 32
+_KEY_ID_LABEL: Final = b"pauth encryption key id"
+_HOW_TO_MAKE_ONE: Final = 'make one with: python -c "from pauth.storage import EncryptionKey; print(EncryptionKey.generate().to_string().reveal())"'
+
+
+class EncryptionKey:
+    """A 256-bit key (VC-4). It does not print and cannot be pickled."""
+
+    __slots__ = ("_key", "cipher", "key_id")
+
+    cipher: AESGCM
+    """AES-256-GCM under this key, set up once."""
+
+    key_id: bytes
+    """8 bytes derived from the key; stored beside what it encrypted, and not secret."""
+
+    def __init__(self, key: bytes) -> None:
+        """:param key: 32 random bytes; :raises ConfigurationError: not 32 bytes, or not random."""
+        if type(key) is not bytes or len(key) != _KEY_BYTES:
+            raise ConfigurationError(f"an encryption key is {_KEY_BYTES} random bytes; {_HOW_TO_MAKE_ONE}")
+        if _looks_chosen(key):
+            raise ConfigurationError(f"this encryption key is not random (text, or a pattern); {_HOW_TO_MAKE_ONE}")
+        self._key = key
+        self.cipher = AESGCM(key)
+        self.key_id = hmac.digest(key, _KEY_ID_LABEL, "sha256")[:8]
+
+    @classmethod
+    def generate(cls) -> EncryptionKey:
+        """A new random key. Keep :meth:`to_string` of it where secrets are kept: without it, what is stored is lost."""
+        return cls(os.urandom(_KEY_BYTES))
+
+    @classmethod
+    def from_string(cls, text: str | Secret) -> EncryptionKey:
+        """The key that :meth:`to_string` wrote: 32 bytes as base64url (43 characters; padding may be there).
+
+        :raises ConfigurationError: anything else, a passphrase or hexadecimal digits among it.
+        """
+        plain = (text.reveal() if isinstance(text, Secret) else text).strip()
+        key = _decode(plain)
+        del plain, text  # kept out of tracebacks that show locals (SH-5)
+        if key is None:
+            raise ConfigurationError(f"an encryption key is {_KEY_BYTES} random bytes in base64url, 43 characters; {_HOW_TO_MAKE_ONE}")
+        return cls(key)
+
+    def to_string(self) -> Secret:
+        """The key as text for :meth:`from_string`."""
+        return Secret(base64.urlsafe_b64encode(self._key).rstrip(b"=").decode())
+
+    def __repr__(self) -> str:
+        return f"<EncryptionKey id={self.key_id.hex()}>"
+
+    def __deepcopy__(self, memo: object) -> EncryptionKey:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("an EncryptionKey cannot be pickled; configure each process from its environment")
+
+
+def _decode(text: str) -> bytes | None:
+    unpadded = text.removesuffix("=")
+    try:
+        key = base64.b64decode(unpadded + "=", altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    # the last character has two spare bits: a typo there must not pass as another spelling of the same key
+    canonical = base64.urlsafe_b64encode(key).rstrip(b"=")
+    return key if len(key) == _KEY_BYTES and canonical == unpadded.encode() else None
+
+
+def _looks_chosen(key: bytes) -> bool:
+    """Whether a key is so regular that chance would not make it in any lifetime: text, few values, equal steps."""
+    steps = {(after - before) % 256 for before, after in itertools.pairwise(key)}
+    return len(steps) == 1 or len(set(key)) < 12 or all(0x20 <= byte < 0x7F for byte in key)
+
+
+KeySource: TypeAlias = str | Secret | EncryptionKey | Sequence[str | Secret | EncryptionKey]
+"""One key or several, the first of them the one that encrypts."""
+
+
+class Keyring:
+    """Keys in order: the first encrypts, all decrypt (VC-5)."""
+
+    __slots__ = ("_by_id", "primary")
+
+    primary: EncryptionKey
+    """The key that encrypts."""
+
+    def __init__(self, keys: Iterable[EncryptionKey]) -> None:
+        """:raises ConfigurationError: no key at all."""
+        in_order = tuple(keys)
+        if not in_order:
+            raise ConfigurationError(f"at least one encryption key is needed; {_HOW_TO_MAKE_ONE}")
+        self.primary = in_order[0]
+        self._by_id = {key.key_id: key for key in in_order}
+
+    def find(self, key_id: bytes) -> EncryptionKey | None:
+        """The key with this id, if it is on the ring."""
+        return self._by_id.get(key_id)
+
+    def __repr__(self) -> str:
+        return f"<Keyring of {len(self._by_id)}, encrypting with {self.primary.key_id.hex()}>"
+
+
+def keyring_from(source: KeySource | Keyring | None) -> Keyring | None:
+    """The keyring a user's ``encryption_key`` argument means; ``None`` for ``None``.
+
+    :raises ConfigurationError: a key is unusable, or the sequence is empty.
+    """
+    if source is None or isinstance(source, Keyring):
+        return source
+    if isinstance(source, str | Secret | EncryptionKey):
+        source = (source,)
+    return Keyring(key if isinstance(key, EncryptionKey) else EncryptionKey.from_string(key) for key in source)
+
+
+def keyring_from_environment(environ: Mapping[str, str] | None = None) -> Keyring:
+    """The keyring in ``PAUTH_ENCRYPTION_KEY``, or in ``PAUTH_ENCRYPTION_KEYS`` (comma separated, the first encrypts).
+
+    :raises ConfigurationError: neither is set, both are, or a key is unusable.
+    """
+    environ = os.environ if environ is None else environ
+    single, several = environ.get("PAUTH_ENCRYPTION_KEY"), environ.get("PAUTH_ENCRYPTION_KEYS")
+    if single and several:
+        raise ConfigurationError("set PAUTH_ENCRYPTION_KEY or PAUTH_ENCRYPTION_KEYS, not both")
+    texts = several.split(",") if several else [single] if single else []
+    if not texts:
+        raise ConfigurationError(
+            "tokens are encrypted at rest and no key is configured: pass encryption_key=, or set PAUTH_ENCRYPTION_KEY; " + _HOW_TO_MAKE_ONE
+        )
+    return Keyring(EncryptionKey.from_string(Secret(text)) for text in texts)

@@ -1,0 +1,45 @@
+"""A storage from a URL, for settings files and environment variables."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final
+
+from pauth.errors import ConfigurationError
+from pauth.storage.base import CoordinatedTokenStorage
+
+__all__ = ["storage_from_url"]
+
+_EXAMPLES: Final = "memory:// or sqlite+aiosqlite:///tokens.db"
+
+
+def storage_from_url(url: str, **options: Any) -> CoordinatedTokenStorage:
+    """The storage a URL names.
+
+    ``memory://`` is :class:`.MemoryTokenStorage`; ``sqlite+aiosqlite:///relative/path`` and ``sqlite+aiosqlite:////absolute/path`` (or ``sqlite:``)
+    are :class:`.DatabaseTokenStorage`.
+
+    :param options: keyword arguments of that class.
+    :raises ConfigurationError: an unknown scheme or option, or a missing extra. The URL is not in the message: it may hold a password.
+    """
+    scheme, separator, rest = url.partition(":")
+    if scheme == "memory" and separator:
+        if rest != "//":
+            raise ConfigurationError("write memory:// and nothing after it")
+        from pauth.storage.memory import MemoryTokenStorage
+
+        return MemoryTokenStorage(**_checked(MemoryTokenStorage, options))
+    if scheme in ("sqlite", "sqlite+aiosqlite") and separator:
+        from pauth.storage.database import DatabaseTokenStorage
+
+        return DatabaseTokenStorage(url, **_checked(DatabaseTokenStorage, options))
+    what = f"no token storage for the URL scheme {scheme!r}" if separator else "a storage URL starts with a scheme"
+    raise ConfigurationError(f"{what}; write {_EXAMPLES}")
+
+
+def _checked(storage: type[object], options: dict[str, Any]) -> dict[str, Any]:
+    known = [name for name, parameter in inspect.signature(storage).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY]
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        raise ConfigurationError(f"{storage.__name__} has no option {unknown[0]!r}; it has {', '.join(known)}")
+    return options

