@@ -7,19 +7,19 @@ import secrets
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from pauth.clock import Clock, SystemClock
 from pauth.core.authorization import build_authorization_request
 from pauth.core.callback import AuthorizationResponse, CallbackParams, parse_callback, validate_callback
+from pauth.core.client_auth import client_auth_named
 from pauth.core.metadata import check_pkce
 from pauth.core.pending import AuthorizationRequest, check_user, pending_id
 from pauth.core.quirks import authorization_scope
 from pauth.core.token import Token
 from pauth.core.urls import check_endpoint
 from pauth.core.userinfo import UserInfo
-from pauth.errors import ConfigurationError, TokenError, UserInfoError
+from pauth.errors import ConfigurationError, InvalidStateError, PAuthError, Remedy, UserInfoError
 from pauth.providers import Provider, provider_named
 from pauth.refresh.coordinator import RefreshCoordinator
 from pauth.refresh.policy import RefreshPolicy
@@ -97,41 +97,48 @@ class OAuth2Client:
         allow_insecure_http: bool = False,
         clock: Clock | None = None,
     ) -> None:
+        # SH-5: a traceback with locals shows these arguments, and the URLs may hold passwords.
+        client_secret, hidden_proxy = _hidden(client_secret), _hidden(proxy)
+        stores = [_hidden(storage) if isinstance(storage, str) else storage for storage in (token_storage, pending_storage)]
+        del proxy, token_storage, pending_storage
         if not client_id:
             raise ConfigurationError("client_id is empty; take it from the provider's page where the application is registered")
+        if client_auth is not None or client_secret is not None:  # a misfit is told now, not at the end of the first login
+            client_auth_named(client_auth or "client_secret_basic")(client_id, client_secret)
         self._clock = clock or SystemClock()
         if isinstance(provider, str) and "://" not in provider:
             provider = provider_named(provider)
         known = None if isinstance(provider, str) else provider
-        if isinstance(provider, str):
-            identity = check_endpoint(provider, name="issuer", allow_insecure_http=allow_insecure_http)
-        else:
-            identity = provider.metadata.issuer or provider.name
+        server = provider if isinstance(provider, str) else provider.metadata
+        self._issuer = check_endpoint(server, name="issuer", allow_insecure_http=allow_insecure_http) if isinstance(server, str) else server.issuer
+        identity = self._issuer or ("" if known is None else known.name)
         self._client_id = client_id
         self._redirect_uri = redirect_uri
-        self._scopes = tuple(scopes) if scopes is not None else () if known is None else known.default_scopes
+        self._scopes = _texts("scopes", scopes) if scopes is not None else () if known is None else known.default_scopes
         self._login_timeout = login_timeout
         self._allow_insecure_http = allow_insecure_http
         self._namespace = json.dumps([identity, client_id]) if namespace is None else namespace
-        self._transport = Transport(timeout=timeout, ssl_context=ssl_context, proxy=proxy, allow_insecure_http=allow_insecure_http, clock=self._clock)
-        self._directory = ServerDirectory(
-            self._transport.send,
-            provider if isinstance(provider, str) else provider.metadata,
+        self._transport = Transport(
+            timeout=timeout,
+            ssl_context=ssl_context,
+            proxy=None if hidden_proxy is None else hidden_proxy.reveal(),
             allow_insecure_http=allow_insecure_http,
             clock=self._clock,
         )
+        self._directory = ServerDirectory(self._transport.send, server, allow_insecure_http=allow_insecure_http, clock=self._clock)
         self._server = ServerEndpoints(
             provider=known,
             directory=self._directory,
             transport=self._transport,
             client_id=client_id,
-            client_secret=Secret(client_secret) if isinstance(client_secret, str) else client_secret,
+            client_secret=client_secret,
             client_auth=client_auth,
             clock=self._clock,
         )
+        self._closed = False
         self._owned: list[CoordinatedTokenStorage] = []
-        self._storage = self._open(MemoryTokenStorage(clock=self._clock) if token_storage is None else token_storage)
-        self._pending = self._storage if pending_storage is None else self._open(pending_storage)
+        self._storage = self._open(MemoryTokenStorage(clock=self._clock) if stores[0] is None else stores[0])
+        self._pending = self._storage if stores[1] is None else self._open(stores[1])
         self._tokens = RefreshCoordinator(
             self._storage,
             self._server.refresh,
@@ -163,19 +170,22 @@ class OAuth2Client:
         :param session_id: an id of the user's browser session that only that browser has (a cookie's value). The callback is accepted only with
             the same one, so that nobody can complete a login in another person's browser. Leave it out only where there is no browser session.
         :param resource: the resource servers the token is for (RFC 8707).
-        :param extra_params: more parameters for the provider (``prompt``, ``login_hint``); none that pauth sets.
+        :param extra_params: more parameters for the provider (``prompt``, ``login_hint``), in place of the preset's own; none that pauth sets.
         :raises ConfigurationError: an argument is unusable, or the server has no authorization endpoint.
         :raises ProviderError: the metadata of an issuer could not be had.
         """
+        session = _hidden(session_id)
+        del session_id
+        self._check_open()
         if user_id is not None:
             check_user_id(user_id)
+        asked = self._scopes if scope is None else _texts("scope", scope)
         metadata = await self._server.metadata()
         if metadata.authorization_endpoint is None:
             raise ConfigurationError("this server has no authorization endpoint; only client credentials can be used with it")
         quirks = self._server.quirks
         if quirks.pkce:
             check_pkce(metadata)
-        asked = self._scopes if scope is None else scope
         sent_scope, params = authorization_scope(quirks, asked)
         request = build_authorization_request(
             authorization_endpoint=metadata.authorization_endpoint,
@@ -189,9 +199,9 @@ class OAuth2Client:
             pkce=quirks.pkce,
             use_nonce=quirks.nonce and self._server.expects_id_token(metadata, asked),
             resource=resource,
-            extra_params=[*params, *(extra_params or {}).items()],
+            extra_params={**dict(params), **(extra_params or {})},
             user_id=user_id,
-            session_id=session_id,
+            session_id=None if session is None else session.reveal(),
             now=self._clock.time(),
             lifetime=self._login_timeout,
             token_bytes=secrets.token_bytes,
@@ -217,8 +227,16 @@ class OAuth2Client:
         :raises TokenError: the token endpoint refused the code.
         :raises ProviderError: the server gave no usable answer.
         :raises TokenStorageError: the tokens could not be stored.
+
+        A callback serves once, also if this fails: after any error but a failed storage only a new login helps.
         """
-        return await self._complete(parse_callback(callback), user_id=user_id, session_id=session_id)
+        session = _hidden(session_id)
+        del session_id
+        try:
+            params = parse_callback(callback)
+        finally:
+            del callback  # SH-5: it holds the code and the state
+        return await self._complete(params, user_id=user_id, session=session)
 
     async def exchange_code(
         self, code: str | Secret, state: str | Secret, *, user_id: str | None = None, session_id: str | None = None, iss: str | None = None
@@ -227,9 +245,9 @@ class OAuth2Client:
 
         :raises PAuthError: as :meth:`handle_callback`.
         """
-        params = CallbackParams(code=_secret(code), state=_secret(state), iss=iss)
-        login = await self._complete(params, user_id=user_id, session_id=session_id)
-        return login.token
+        params, session = CallbackParams(code=_hidden(code), state=_hidden(state), iss=iss), _hidden(session_id)
+        del code, state, session_id  # SH-5
+        return (await self._complete(params, user_id=user_id, session=session)).token
 
     async def get_token(self, user_id: str) -> Token:
         """A valid token of the user: the stored one, or a refreshed one, which is stored before it is given.
@@ -258,16 +276,18 @@ class OAuth2Client:
         :raises UserInfoError: the endpoint refused, or named another user than the tokens belong to.
         :raises PAuthError: as :meth:`get_token`.
         """
-        token = await self.get_token(user_id)
-        try:
-            return await self._server.user_info(token)
-        except UserInfoError as error:
-            if error.status != 401 or not self._server.refreshable(token):
-                raise
-        newer = await self.get_token(user_id)
-        if newer.access_token == token.access_token:  # else somebody else has refreshed it meanwhile
-            newer = await self.refresh(user_id)
-        return await self._server.user_info(newer)
+        token, refreshed = await self.get_token(user_id), False
+        while True:
+            try:
+                return await self._server.user_info(token)
+            except UserInfoError as error:
+                if error.status != 401:
+                    raise
+            if refreshed or not self._server.refreshable(token):
+                raise UserInfoError("the userinfo endpoint refuses the user's access token; log in again", status=401, remedy=Remedy.LOG_IN_AGAIN)
+            newer, refreshed = await self.get_token(user_id), True
+            # if it is another one, somebody else has refreshed it meanwhile
+            token = newer if newer.access_token != token.access_token else await self.refresh(user_id)
 
     async def revoke(self, user_id: str) -> None:
         """Log the user out: revoke the tokens at the server where it can (RFC 7009), then delete them from the store.
@@ -287,12 +307,17 @@ class OAuth2Client:
         :raises TokenError: the server refused.
         :raises ProviderError: the server gave no usable answer.
         """
-        return await self._server.client_credentials(scope=scope, resource=resource)
+        self._check_open()
+        return await self._server.client_credentials(scope=_texts("scope", scope), resource=_texts("resource", resource))
 
     async def aclose(self) -> None:
-        """Wait for refreshes under way, then close connections, and the storage if it was given as a URL. A second call does nothing."""
-        await self._tokens.drain()
+        """Wait for refreshes under way, then close connections, and the storage if it was given as a URL. A second call does nothing.
+
+        Whatever is asked of the client from now on is refused with :class:`ConfigurationError`.
+        """
+        self._closed = True
         await self._directory.drain()
+        await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
         await self._transport.aclose()
         while self._owned:
             await self._owned.pop().aclose()
@@ -300,45 +325,73 @@ class OAuth2Client:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         await self.aclose()
 
-    def _open(self, storage: TokenStorage | CoordinatedTokenStorage) -> CoordinatedTokenStorage:
-        opened = coordinated(storage_from_url(storage, clock=self._clock) if isinstance(storage, str) else storage, clock=self._clock)
-        if isinstance(storage, str):
-            self._owned.append(opened)
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ConfigurationError("this client is closed; make a new one")
+
+    def _open(self, storage: Secret | AsyncTokenStorage | BaseTokenStorage) -> CoordinatedTokenStorage:
+        if not isinstance(storage, Secret):
+            return coordinated(storage, clock=self._clock)
+        opened = storage_from_url(storage.reveal(), clock=self._clock)
+        self._owned.append(opened)
         return opened
 
     def _key(self, user_id: str) -> RecordKey:
+        self._check_open()
         return RecordKey(self._namespace, user_id)
 
-    async def _complete(self, params: CallbackParams, *, user_id: str | None, session_id: str | None) -> Login:
+    async def _complete(self, params: CallbackParams, *, user_id: str | None, session: Secret | None) -> Login:
+        self._check_open()
         if user_id is not None:
             check_user_id(user_id)
         name = pending_id(params.state)
         pending = await self._pending.take_pending(name)
-        request = None if pending is None else AuthorizationRequest.from_dict(pending)
-        response = validate_callback(params, request, session_id=session_id, now=self._clock.time(), client_id=self._client_id)
+        try:
+            request = None if pending is None else AuthorizationRequest.from_dict(pending)
+        finally:
+            del pending  # SH-5
+        if request is not None and request.issuer != self._issuer:  # AX-5; where there is no issuer, the token endpoint must be the same (MX-1)
+            raise InvalidStateError("the login was started with another provider; start the login again")
+        response = validate_callback(
+            params,
+            request,
+            session_id=None if session is None else session.reveal(),
+            now=self._clock.time(),
+            client_id=self._client_id,
+        )
         owner = check_user(response.request, user_id)
-        # A browser that goes away must not cost the user the tokens that its code was spent for.
-        login: Login = await self._tokens.shielded(("login", name), lambda: self._exchange(response, owner))
+        try:
+            # A browser that goes away must not cost the user the tokens that its code was spent for.
+            login: Login = await self._tokens.shielded(("login", name), lambda: self._exchange(response, owner))
+        except PAuthError as error:
+            if error.retryable:
+                error.remedy = Remedy.LOG_IN_AGAIN
+                error.message += "; this callback cannot be used again: start the login again"
+                error.args = (error.message,)
+            raise
         return login
 
     async def _exchange(self, response: AuthorizationResponse, user_id: str | None) -> Login:
+        if user_id is None:
+            metadata = await self._server.metadata()
+            if metadata.userinfo_endpoint is None and not self._server.expects_id_token(metadata, response.request.scope):
+                raise ConfigurationError("this server does not say who logged in: name the user with user_id, at the start or at the callback")
         token = await self._server.exchange_code(response)
         if user_id is None:
-            user_id = token.subject or await self._subject(token)
+            user_id = token.subject or (await self._server.user_info(token)).subject
             token = replace(token, subject=user_id)
-        await self._tokens.login(self._key(user_id), token)
+        await self._tokens.login(RecordKey(self._namespace, user_id), token)  # also while the client is being closed
         return Login(user_id, token)
 
-    async def _subject(self, token: Token) -> str:
-        metadata = await self._server.metadata()
-        if metadata.userinfo_endpoint is None:
-            raise TokenError("the server does not say who logged in; name the user with user_id")
-        info = await self._server.user_info(token)
-        return info.subject
+
+def _hidden(value: str | Secret | None) -> Secret | None:
+    return value if value is None or isinstance(value, Secret) else Secret(value)
 
 
-def _secret(value: str | Secret) -> Secret:
-    return Secret(value) if isinstance(value, str) else value
+def _texts(name: str, values: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(values, str):  # a str is a sequence of str too: of its letters
+        raise ConfigurationError(f"{name} must be a list of str, not one str: write [{name}]")
+    return tuple(values)

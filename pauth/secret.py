@@ -24,6 +24,7 @@ class Secret:
 
     def __init__(self, value: str) -> None:
         if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+            del value  # bytes are a secret too, and tracebacks may show locals
             raise TypeError("a Secret holds a str")
         self.__value = value
 
@@ -57,5 +58,8 @@ class Secret:
     def __deepcopy__(self, memo: dict[int, Any]) -> Secret:
         return self
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
+    def __getstate__(self) -> NoReturn:
         raise TypeError("a Secret cannot be pickled; store tokens with a token storage instead")
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        self.__getstate__()

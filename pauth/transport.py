@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import threading
 import zlib
-from typing import Final
+from types import SimpleNamespace
+from typing import Any, Final
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 import aiohttp
 from yarl import URL
@@ -19,6 +20,7 @@ from yarl import URL
 from pauth.clock import Clock, SystemClock
 from pauth.core.wire import MAX_BODY, HTTPRequest, HTTPResponse, check_endpoint
 from pauth.errors import ConfigurationError, MalformedResponse, PAuthError, ProviderUnavailable, UntrustedServer
+from pauth.secret import Secret
 from pauth.version import __version__
 
 __all__ = ["Transport"]
@@ -30,11 +32,26 @@ _CHUNK: Final = 64 * 1024
 _KEEPALIVE: Final = 4.0
 
 
+class _Progress:
+    """How far one request has come."""
+
+    __slots__ = ("connected",)
+
+    def __init__(self) -> None:
+        self.connected = False
+        """There was a connection to write to, so the server may have seen the request."""
+
+
+async def _note_connected(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
+    del session, params  # aiohttp's signature
+    context.trace_request_ctx.connected = True
+
+
 class Transport:
     """Sends protocol requests with aiohttp: one session per event loop, made when first needed.
 
     :param timeout: seconds for one whole request: connecting, sending and reading the answer.
-    :param ssl_context: a context of your own, for a private CA or a client certificate; verification cannot be switched off otherwise.
+    :param ssl_context: a context of your own, for a private CA or a client certificate. One that does not verify the server is refused.
     :param proxy: URL of an HTTP proxy; the environment's proxy settings are not read.
     :param allow_insecure_http: send credentials over plain HTTP to hosts other than this machine. Dangerous.
     """
@@ -48,71 +65,106 @@ class Transport:
         allow_insecure_http: bool = False,
         clock: Clock | None = None,
     ) -> None:
-        if timeout <= 0:
+        if not timeout > 0:
             raise ConfigurationError("the HTTP timeout must be a positive number of seconds")
+        if ssl_context is not None and not _verifies(ssl_context):
+            raise ConfigurationError("ssl_context must be an ssl.SSLContext that checks certificates and host names, with TLS 1.2 or later")
+        if proxy is not None and not _is_proxy(proxy):
+            del proxy  # it may hold a password, and a traceback with locals would print it
+            raise ConfigurationError("the proxy must be the URL of an HTTP proxy, such as http://proxy.example:3128")
         self._timeout = timeout
         self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
-        self._proxy = proxy
+        self._proxy = None if proxy is None else Secret(proxy)
         self._allow_insecure_http = allow_insecure_http
         self._clock = clock or SystemClock()
-        self._sessions: WeakKeyDictionary[asyncio.AbstractEventLoop, aiohttp.ClientSession] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self._closed = False
 
     async def send(self, request: HTTPRequest) -> HTTPResponse:
         """Send ``request`` and read the whole answer, whatever its status; a redirect is an answer like any other.
 
-        :raises ProviderUnavailable: no answer; ``request_sent`` is false if the server cannot have seen the request.
-        :raises MalformedResponse: the answer is too large, cut off, or compressed in an unknown way.
+        :raises ProviderUnavailable: no answer, or one that was cut off; ``request_sent`` is false if the server cannot have seen the request.
+        :raises MalformedResponse: the answer is not HTTP, too large, or compressed in an unknown way.
         :raises UntrustedServer: the server's certificate is not valid for its name.
+        :raises ConfigurationError: the URL is none that requests may be sent to, or this transport is closed.
         """
-        check_endpoint(request.url, name="the endpoint", allow_insecure_http=self._allow_insecure_http)
-        if self._closed:
-            raise ConfigurationError("this client is closed; make a new one")
+        check_endpoint(request.url, name="endpoint", allow_insecure_http=self._allow_insecure_http)
         outcome = await self._exchange(request)
         if isinstance(outcome, PAuthError):
             raise outcome
         return outcome
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop, and forget those of others. A second call does nothing."""
-        self._closed = True
+        """Close the connections of the running loop and of those in other threads; forget those of loops that ended. A second call does nothing."""
+        with self._lock:
+            self._closed = True
+            sessions = dict(self._sessions)
+            self._sessions.clear()
         running = asyncio.get_running_loop()
-        for loop, session in list(self._sessions.items()):
+        for loop, session in sessions.items():
             if loop is running:
                 await session.close()
             elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(session.close(), loop))
+                await self._close_on(loop, session)
             else:
                 session.detach()
-        self._sessions.clear()
+
+    async def _close_on(self, loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> None:
+        closing = session.close()
+        try:
+            closed = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(closing, loop))
+        except RuntimeError:  # the loop has ended just now
+            closing.close()
+            session.detach()
+        else:
+            await asyncio.wait((closed,), timeout=self._timeout)  # a loop that ends before it comes to this never answers
 
     def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
-        session = self._sessions.get(loop)
-        if session is None:
-            session = self._sessions[loop] = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=self._ssl, keepalive_timeout=_KEEPALIVE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=False,
-                auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(total=self._timeout),
-                headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
-            )
+        with self._lock:
+            if self._closed:
+                raise ConfigurationError("this client is closed; make a new one")
+            session = self._sessions.get(loop)
+            if session is None:
+                for ended in [other for other in self._sessions if other.is_closed()]:  # one for each asyncio.run() of a script
+                    self._sessions.pop(ended).detach()
+                session = self._sessions[loop] = self._new_session()
         return session
+
+    def _new_session(self) -> aiohttp.ClientSession:
+        connected = aiohttp.TraceConfig()
+        connected.on_connection_create_end.append(_note_connected)
+        connected.on_connection_reuseconn.append(_note_connected)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=self._ssl, keepalive_timeout=_KEEPALIVE),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(),  # none of aiohttp's: one deadline, in _exchange(), covers everything
+            headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
+            trace_configs=[connected],
+        )
 
     async def _exchange(self, request: HTTPRequest) -> HTTPResponse | PAuthError:
         # Errors are given back, not raised, so that aiohttp's exceptions, which hold the request with its credentials, end here (SH-2).
         host = urlsplit(request.url).hostname
+        session = self._session()
+        progress = _Progress()
         requested_at = self._clock.time()
         try:
-            async with self._session().request(
-                request.method,
-                URL(request.url, encoded=True),  # what was checked is what is sent (PX-7)
-                data=request.body,
-                headers=request.headers,
-                allow_redirects=False,
-                proxy=self._proxy,
-            ) as response:
+            async with (
+                asyncio.timeout(self._timeout),
+                session.request(
+                    request.method,
+                    URL(request.url, encoded=True),  # what was checked is what is sent (PX-7)
+                    data=request.body,
+                    headers=request.headers,
+                    allow_redirects=False,
+                    proxy=None if self._proxy is None else self._proxy.reveal(),
+                    trace_request_ctx=progress,
+                ) as response,
+            ):
                 body = await _read(response)
                 if isinstance(body, PAuthError):
                     return body
@@ -120,16 +172,34 @@ class Transport:
                 return HTTPResponse(response.status, headers, body, requested_at)
         except aiohttp.ClientConnectorCertificateError:
             return UntrustedServer(f"the certificate of {host} is not valid; check the URL, or give an ssl_context that trusts its CA")
-        except aiohttp.ClientConnectorError as exc:
-            return ProviderUnavailable(f"could not connect to {host} ({type(exc).__name__}); try again later", request_sent=False)
-        except aiohttp.ConnectionTimeoutError:
-            return ProviderUnavailable(f"{host} did not accept a connection in time; try again later", request_sent=False)
         except TimeoutError:
-            return ProviderUnavailable(f"{host} did not answer within {self._timeout:g} seconds; try again later")
+            what = "answer" if progress.connected else "accept a connection"
+            problem = f"{host} did not {what} within {self._timeout:g} seconds"
         except aiohttp.ClientPayloadError:
-            return ProviderUnavailable(f"the answer of {host} was cut off; try again later")
+            problem = f"the answer of {host} was cut off"
         except (aiohttp.ClientError, OSError) as exc:
-            return ProviderUnavailable(f"no usable answer from {host} ({type(exc).__name__}); try again later")
+            if progress.connected and isinstance(exc, aiohttp.ClientResponseError):
+                return MalformedResponse(f"the answer of {host} is not HTTP, or its headers are too large")
+            problem = f"{'no answer from' if progress.connected else 'could not connect to'} {host} ({type(exc).__name__})"
+        return ProviderUnavailable(f"{problem}; try again later", request_sent=progress.connected)
+
+
+def _verifies(context: object) -> bool:
+    # the type too: aiohttp takes False for "no verification"
+    return (
+        isinstance(context, ssl.SSLContext)
+        and context.verify_mode is ssl.CERT_REQUIRED
+        and context.check_hostname
+        and context.minimum_version >= ssl.TLSVersion.TLSv1_2
+    )
+
+
+def _is_proxy(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | PAuthError:
@@ -151,6 +221,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes | PAuthError:
                 return MalformedResponse("the server's compressed answer is broken", status=response.status)
         if received > MAX_BODY or len(body) > MAX_BODY:
             return MalformedResponse(f"the server's answer is larger than {MAX_BODY} bytes", status=response.status)
-    if inflate is not None and not inflate.eof:
-        return MalformedResponse("the server's compressed answer ends too early", status=response.status)
+    if inflate is not None and received and (not inflate.eof or inflate.unused_data):
+        return MalformedResponse("the server's compressed answer is cut off, or followed by something else", status=response.status)
     return bytes(body)

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+
+# Helpers beside the tests assert too; before anything imports them, whichever test comes first.
+pytest.register_assert_rewrite(*(f"tests.{folder.name}" for folder in Path(__file__).parent.iterdir() if folder.is_dir()))
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("pauth", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
+settings.load_profile("pauth")
 
 pytest_plugins = ["tests.support.canary_plugin", "tests.support.servers"]
 
@@ -20,3 +28,8 @@ def nothing_blocks_the_loop() -> Iterator[None]:
         # SQLAlchemy asks for the absolute form of a path that is absolute already: no system call.
         detector.functions["os.path.abspath"].can_block_in("sqlalchemy/dialects/sqlite/pysqlite.py", "create_connect_args")
         yield
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Long texts are named by their parameter: a random key in a test's id would make xdist's workers disagree on what the tests are."""
+    return argname if isinstance(val, str | bytes) and len(val) >= 24 else None

@@ -18,8 +18,8 @@ LONGER: dict[str, int] = {}
 """Files that may be longer than :data:`MAX_LINES`, and how long; each with its reason in a comment."""
 
 # Written in pieces, so that this file does not find itself.
-REGISTRIES = ["pypi.org", "pythonhosted.org", "registry.npmjs.org", "registry.yarnpkg.com", "deb.debian.org", "npmjs.com/-/"]
-MACHINE = re.compile(r"(?<![\w.~>}-])/(?:home/\w+/|root/|Users/\w+/|" + "wo" r"rk/|opt/\w+/|tmp/\w)")
+REGISTRIES = [name.replace("_", "") for name in ("py_pi.org", "python_hosted.org", "registry._npmjs.org", "registry._yarnpkg.com", "deb._debian.org")]
+MACHINE = re.compile(r"(?<![\w.~>}-])/(?:home/\w+/|root/|Users/\w+/|wor[k]/|opt/\w+/|tmp/\w)")
 
 
 def files() -> Iterator[Path]:

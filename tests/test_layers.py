@@ -30,12 +30,10 @@ class Room:
     """Parts of the standard library."""
 
 
-IO = frozenset(
-    """
-    anyio asyncio http io logging os pathlib queue random secrets select shutil signal socket sqlite3 ssl subprocess sys tempfile threading time
-    urllib.request uuid
-    """.split()
+CONCURRENCY_AND_FILES = frozenset(
+    {"anyio", "asyncio", "http", "io", "logging", "os", "pathlib", "queue", "random", "secrets", "select", "shutil", "signal"}
 )
+IO = CONCURRENCY_AND_FILES | {"socket", "sqlite3", "ssl", "subprocess", "sys", "tempfile", "threading", "time", "urllib.request", "uuid"}
 
 
 def room(*names: str, libraries: str = "", forbidden: frozenset[str] = frozenset()) -> Room:

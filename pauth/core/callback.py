@@ -108,7 +108,7 @@ def _pairs_of(callback: Mapping[str, str] | Iterable[tuple[str, str]]) -> list[t
         params = cast("Mapping[str, str]", callback)
         # Starlette's, Django's and Werkzeug's `items()` hide all values of a name but one; `getlist` gives them all. aiohttp's `items()` does.
         getlist = cast("Callable[[str], list[str]] | None", getattr(params, "getlist", None))
-        pairs = params.items() if getlist is None else ((name, value) for name in dict.fromkeys(params) for value in getlist(name))
+        pairs = params.items() if getlist is None else ((name, value) for name in params for value in getlist(name))
     try:
         result = [(name, value) for name, value in pairs]  # unpacking each is the check
     except (TypeError, ValueError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Final
 
 from pauth.core.client_auth import ClientAuth
 from pauth.core.wire import HTTPRequest, encode_form
@@ -10,6 +12,8 @@ from pauth.errors import ConfigurationError
 from pauth.secret import Secret
 
 __all__ = ["authenticated_form"]
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def authenticated_form(
@@ -30,9 +34,8 @@ def _form_or_none(
     url: str, pairs: Iterator[tuple[str, str]], client_id: str, client_secret: Secret | None, client_auth: ClientAuth
 ) -> HTTPRequest | None:
     auth_headers, auth_pairs = client_auth(client_id, client_secret)
-    try:
-        body = encode_form([*pairs, *auth_pairs])
-    except ConfigurationError:
-        return None
+    everything = [*pairs, *auth_pairs]
+    if any(_SURROGATE.search(name + value) for name, value in everything):
+        return None  # encode_form would raise, with this frame and its secrets in the traceback
     headers = {"Accept": "application/json", "Content-Type": "application/x-www-form-urlencoded;charset=UTF-8", **auth_headers}
-    return HTTPRequest("POST", url, headers, body)
+    return HTTPRequest("POST", url, headers, encode_form(everything))

@@ -39,6 +39,10 @@ _MAX_TIME: Final = 253_402_300_799
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+def _nothing() -> Mapping[str, Any]:  # before Python 3.12 a mappingproxy has no hash, and a dataclass refuses it as a plain default
+    return _NOTHING
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Token:
     """An access token with what belongs to it (RFC 6749 section 5.1). Frozen; printing it shows no secret; pickling it is refused."""
@@ -68,12 +72,12 @@ class Token:
     """The issuer identifier of the server that issued it, where that server has one."""
 
     token_endpoint: str | None = None
-    """The endpoint it came from; its refresh token is sent nowhere else (MD-4)."""
+    """The endpoint it came from; its refresh token is sent to no other server (MD-4)."""
 
     subject: str | None = None
     """Who it was issued for, as a validated ID token or the userinfo endpoint named them; ``None`` if neither was asked."""
 
-    extra: Mapping[str, Any] = field(default=_NOTHING)
+    extra: Mapping[str, Any] = field(default_factory=_nothing)
     """Members of the token response that the provider's record says to keep (an instance URL, a team id)."""
 
     def __repr__(self) -> str:

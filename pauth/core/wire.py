@@ -300,7 +300,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     try:
         when = email.utils.parsedate_to_datetime(text)
         seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
-    except (ValueError, TypeError, IndexError, OverflowError):
+    except (ValueError, TypeError, IndexError, OverflowError):  # email.utils has let each of them escape, in one release or another
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 

@@ -19,7 +19,7 @@ _CONSUMERS: Final = "9188040d-6c67-4c5b-b112-36a304b66dad"
 
 _ISSUER_TEMPLATE: Final = f"{_HOST}/{{tenantid}}/v2.0"
 _GUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_DOMAIN: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}\.)+[a-z]{2,63}")
+_DOMAIN: Final = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 
 
 def microsoft(tenant: str = "common") -> Provider:
@@ -30,7 +30,8 @@ def microsoft(tenant: str = "common") -> Provider:
     :raises ConfigurationError: ``tenant`` is none of these. It becomes part of the URL that secrets are sent to.
     """
     name = tenant.lower()
-    if name not in _SHARED and not _GUID.fullmatch(name) and not (_DOMAIN.fullmatch(name) and len(name) <= 253):
+    known = name in _SHARED or _GUID.fullmatch(name) or (_DOMAIN.fullmatch(name) and len(name) <= 253)
+    if not known or not tenant.isascii():  # the Kelvin sign is a k in lower case
         raise ConfigurationError("the Microsoft tenant must be a tenant id (a GUID), a domain name, or one of common, organizations, consumers")
     tenant_id = _CONSUMERS if name == "consumers" else name if _GUID.fullmatch(name) else None
     return Provider(

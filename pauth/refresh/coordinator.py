@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from pauth.clock import Clock
 from pauth.core.token import Token
 from pauth.errors import PAuthError, ReauthorizationRequired, StorageUnavailable, TokenStorageError
-from pauth.refresh.flight import Flights
+from pauth.refresh.flight import Flight, Flights, drain
 from pauth.refresh.policy import Freshness, RefreshPolicy
 from pauth.refresh.stored import StoredGrant, read_grant, write_grant
 from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
@@ -36,22 +36,46 @@ _RETRY_PAUSE: Final = 5.0
 _MAX_RESTS: Final = 10_000
 
 
+class _Unsaved(NamedTuple):
+    """A rotated token that the store has not taken yet."""
+
+    predecessor: int
+    """The version of the record that it succeeds."""
+
+    token: Token
+    storage: object
+    """The storage it is meant for, which must not go before (P4); an adapter would, with its last client."""
+
+
 class _Shared:
     """What all coordinators over one storage in this process share."""
 
-    __slots__ = ("flights", "rest_until", "unsaved")
+    __slots__ = ("flights", "kept", "rest_until", "unsaved")
 
     def __init__(self) -> None:
         self.flights = Flights()
-        self.unsaved: dict[RecordKey, tuple[int, Token]] = {}
-        """Rotated tokens the store did not take, by key, with the version that each succeeds."""
+        self.unsaved: dict[RecordKey, _Unsaved] = {}
         self.rest_until: dict[RecordKey, float] = {}
         """Until when (monotonic seconds) no refresh of a still valid token is tried."""
+        self.kept: object = None
+        """The storage itself, if there is no other way to know that its id is still its own."""
 
-    def rest(self, key: RecordKey, now: float, pause: float) -> None:
+    def rest(self, key: RecordKey, until: float) -> None:
         if len(self.rest_until) >= _MAX_RESTS:
-            self.rest_until = {resting: until for resting, until in self.rest_until.items() if until > now}
-        self.rest_until[key] = now + pause
+            self.rest_until.clear()  # costs each of them one more try
+        self.rest_until[key] = until
+
+    def unsaved_successor(self, key: RecordKey, version: int) -> Token | None:
+        """The token that is to replace ``version`` of a record as soon as the store takes it."""
+        found = self.unsaved.get(key)
+        if found is not None and found.predecessor < version:
+            # a login came in between, or it was stored after all; not so if ``version`` is the older one, read a while ago
+            self.forget(key, found)
+        return found.token if found is not None and found.predecessor == version else None
+
+    def forget(self, key: RecordKey, unsaved: _Unsaved) -> None:
+        if self.unsaved.get(key) is unsaved:  # else another one's turn has come
+            del self.unsaved[key]
 
 
 _shared: dict[int, _Shared] = {}
@@ -63,8 +87,12 @@ def _shared_over(storage: object) -> _Shared:
     with _shared_lock:
         shared = _shared.get(id(storage))
         if shared is None:
-            weakref.finalize(storage, _shared.pop, id(storage), None)
-            shared = _shared[id(storage)] = _Shared()
+            shared = _Shared()
+            try:
+                weakref.finalize(storage, _shared.pop, id(storage), None)
+            except TypeError:  # __slots__ without __weakref__
+                shared.kept = storage
+            _shared[id(storage)] = shared
         return shared
 
 
@@ -100,26 +128,26 @@ class RefreshCoordinator:
         self._policy = policy
         self._clock = clock
         self._together = _shared_over(storage)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun: set[Flight] = set()
 
     async def get(self, key: RecordKey) -> Token:
         """A valid token of ``key``: the stored one, or a refreshed one."""
         record, grant = await self._read(key)
         token = grant.token
         freshness = self._policy.freshness(token, self._clock.time())
-        if freshness is Freshness.EXPIRED or key in self._together.unsaved:
+        if freshness is Freshness.EXPIRED:
             return await self._refreshed(key, record)
-        if freshness is Freshness.FRESH:
-            return token
-        if not self._refreshable(token) or self._clock.monotonic() < self._together.rest_until.get(key, 0.0):
+        # An unsaved successor comes first even while this token is valid: the server may have ended this one when it gave the other.
+        if self._together.unsaved_successor(key, record.version) is None and (
+            freshness is Freshness.FRESH or not self._refreshable(token) or self._clock.monotonic() < self._together.rest_until.get(key, 0.0)
+        ):
             return token
         try:
             return await self._refreshed(key, record)
         except ReauthorizationRequired:
             raise
         except PAuthError as error:
-            pause = _RETRY_PAUSE if error.retry_after is None else error.retry_after
-            self._together.rest(key, self._clock.monotonic(), pause)
+            self._together.rest(key, self._clock.monotonic() + max(_RETRY_PAUSE, error.retry_after or 0.0))
             _log.warning("refresh failed (%s); the stored access token is still valid and is used", type(error).__name__)
             return token
 
@@ -130,9 +158,8 @@ class RefreshCoordinator:
 
     async def login(self, key: RecordKey, token: Token) -> None:
         """Store the token of a new login, replacing whatever is stored."""
-        self._together.unsaved.pop(key, None)
-        self._together.rest_until.pop(key, None)
         await self._write(key, StoredGrant(token), expected_version=None)
+        self._together.rest_until.pop(key, None)
 
     async def end(self, key: RecordKey, revoke: Callable[[Token], Awaitable[None]]) -> None:
         """Take a grant out of use, ``revoke`` its token at the server, then delete the record (RV-2).
@@ -140,37 +167,56 @@ class RefreshCoordinator:
         If ``revoke`` fails its error is raised and the record stays: no token of it is handed out, and another call tries again.
         Nothing is done for a key without a record.
         """
-        await self.shielded(("end", key), partial(self._end, key, revoke))
+        record = await self._storage.load(key)
+        if record is not None:
+            # by version: who ends a new login must not be told that the one before it has ended
+            await self.shielded(("end", key, record.version), partial(self._end, key, revoke))
 
     async def _end(self, key: RecordKey, revoke: Callable[[Token], Awaitable[None]]) -> None:
         while (record := await self._storage.load(key)) is not None:
-            # In the flight of this version: a refresh under way ends first, so that the token we revoke is the server's newest (RV-3).
-            retired = await self.shielded((key, record.version), partial(self._retire, key, record.version))
-            if isinstance(retired, _Retired):
+            retired = await self._retired(key, record.version)
+            if retired is not None:
                 await revoke(retired.token)
                 # a login that came in between has its own record, which stays
                 await self._storage.remove(key, expected_version=retired.version)
                 break
-        self._together.unsaved.pop(key, None)
         self._together.rest_until.pop(key, None)
 
-    async def _retire(self, key: RecordKey, seen_version: int) -> _Retired | None:
+    async def _retired(self, key: RecordKey, version: int) -> _Retired | None:
+        """Mark this version of the record as revoked; ``None`` if it was not the newest one, or a refresh was under way.
+
+        Done in the flight of this version: a refresh under way ends first, so that the token we revoke is the server's newest (RV-3).
+        """
+        begun = False
+
+        async def retire() -> _Retired | None:
+            nonlocal begun
+            begun = True
+            return await self._retire(key, version)
+
+        try:
+            outcome = await self.shielded((key, version), retire)
+        except PAuthError:
+            if begun:
+                raise
+            return None  # how a refresh failed is no answer to who wants to end the grant
+        return outcome if isinstance(outcome, _Retired) else None
+
+    async def _retire(self, key: RecordKey, version: int) -> _Retired | None:
         record = await self._storage.load(key)
-        if record is None or record.version != seen_version:
+        if record is None or record.version != version:
             return None
-        unsaved = self._together.unsaved.get(key)
-        token = unsaved[1] if unsaved is not None and unsaved[0] == record.version else read_grant(record.tokens).token
-        marked = await self._write(key, StoredGrant(token, "revoked"), expected_version=record.version)
+        token = self._together.unsaved_successor(key, version) or read_grant(record.tokens).token
+        marked = await self._write(key, StoredGrant(token, "revoked"), expected_version=version)
         return None if marked is None else _Retired(token, marked.version)
 
     async def shielded(self, key: Any, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do ``work`` as a flight of this coordinator: cancelling the caller does not cancel it, and :meth:`drain` waits for it."""
-        return await self._together.flights.run(key, work, tasks=self._tasks)
+        return await self._together.flights.run(key, work, begun=self._begun)
 
     async def drain(self) -> None:
         """Wait until everything that was started here has ended, so that no rotated token is lost when the loop closes."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        await drain(self._begun)
 
     async def _read(self, key: RecordKey) -> tuple[Record, StoredGrant]:
         record = await self._storage.load(key)
@@ -193,9 +239,9 @@ class RefreshCoordinator:
         record, grant = await self._read(key)
         if record.version != seen_version:
             return await self._adopt(key, record, grant)
-        unsaved = self._together.unsaved.get(key)
-        if unsaved is not None and unsaved[0] == record.version:
-            return await self._store(key, record, unsaved[1])
+        unsaved = self._together.unsaved_successor(key, record.version)
+        if unsaved is not None:
+            return await self._store(key, record, unsaved)
         if not self._refreshable(grant.token):
             raise ReauthorizationRequired("the access token has expired and has no refresh token; let the user log in", reason="no_refresh_token")
         dead: ReauthorizationRequired | None = None
@@ -215,18 +261,17 @@ class RefreshCoordinator:
         return grant.token
 
     async def _condemn(self, key: RecordKey, sent: Record, grant: StoredGrant, verdict: ReauthorizationRequired) -> Token:
-        """The server called the refresh token dead. Believe it only if it is still the one on record (P8); delete nothing."""
+        """The refresh token was refused. Only the server's word counts, and only for the token still on record (P8); nothing is deleted."""
+        if verdict.reason != "invalid_grant" or await self._write(key, StoredGrant(grant.token, verdict.reason), expected_version=sent.version):
+            raise verdict
         record, stored = await self._read(key)
-        if record.version != sent.version:
-            return await self._adopt(key, record, stored)
-        await self._write(key, StoredGrant(grant.token, verdict.reason), expected_version=record.version)
-        raise verdict
+        return await self._adopt(key, record, stored)
 
     async def _store(self, key: RecordKey, record: Record, token: Token) -> Token:
         """Store the successor of ``record``; give it back only when the store has it (P3)."""
-        self._together.unsaved[key] = (record.version, token)
+        unsaved = self._together.unsaved[key] = _Unsaved(record.version, token, self._storage)
         written = await self._insist(key, record, token)
-        del self._together.unsaved[key]
+        self._together.forget(key, unsaved)
         self._together.rest_until.pop(key, None)
         if written:
             return token
@@ -239,8 +284,10 @@ class RefreshCoordinator:
 
         :returns: whether ``token`` is what the store now holds.
         """
+        pauses = list(_STORE_PAUSES)
         interrupted = False
-        for pause in _STORE_PAUSES:
+        while pauses:
+            pause = pauses.pop(0)
             try:
                 if pause:
                     await self._clock.sleep(pause)
@@ -249,16 +296,19 @@ class RefreshCoordinator:
             except TokenStorageError as error:
                 _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
             except asyncio.CancelledError:
-                # The loop is closing down, and waits for its tasks to end: there is time for one more write, not for a second interruption.
+                # The loop is closing down, and waits for its tasks to end: there is time for one more write, at once, not for a second interruption.
                 if interrupted:
                     raise
-                interrupted = True
+                interrupted, pauses = True, [0.0]
         raise StorageUnavailable("a refreshed token could not be stored; it is kept in memory, and the next call tries to store it again")
 
     async def _is_stored(self, key: RecordKey, token: Token) -> bool:
         # after a write whose answer was lost, the retry finds a newer version: our own
         current = await self._storage.load(key)
-        return current is not None and read_grant(current.tokens).token.access_token == token.access_token
+        if current is None:
+            return False
+        grant = read_grant(current.tokens)
+        return grant.ended is None and grant.token.access_token == token.access_token
 
     async def _write(self, key: RecordKey, grant: StoredGrant, *, expected_version: int | None) -> Record | None:
         return await self._storage.replace(key, write_grant(grant), expected_version=expected_version, expires_at=grant.token.expires_at)

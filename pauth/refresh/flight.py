@@ -11,24 +11,58 @@ import concurrent.futures
 import copy
 import threading
 from collections.abc import Awaitable, Callable, Hashable
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 from pauth.errors import PAuthError, ProviderUnavailable
 
-__all__ = ["Flights"]
+__all__ = ["Flight", "Flights", "drain"]
+
+_LOOK_EVERY = 1.0
+"""Seconds between two looks at whether the other event loop that a caller waits for still runs."""
 
 T = TypeVar("T")
 
 
-class _Flight:
+class Flight:
+    """One piece of work, under way in the event loop that it was begun in."""
+
     __slots__ = ("landed", "loop", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.landed: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self.task: asyncio.Task[Any]
+        # Tells other loops when, never what: an error nobody there asks for would be logged.
+        self.landed: concurrent.futures.Future[None] = concurrent.futures.Future()
         # a running future refuses cancel(), so that a waiter on another loop who is cancelled cannot cancel it for everybody
         self.landed.set_running_or_notify_cancel()
-        self.task: asyncio.Task[None] | None = None
+
+    async def wait(self) -> None:
+        """Return when the work is done.
+
+        :raises ProviderUnavailable: it never will be, as things are: its event loop was stopped in the middle of it.
+        """
+        if self.loop is asyncio.get_running_loop():
+            await asyncio.wait((self.task,))
+            return
+        waiter = asyncio.wrap_future(self.landed)
+        try:
+            while not self.landed.done():
+                if not self.loop.is_running():
+                    raise ProviderUnavailable("another event loop of this process has begun a request and was stopped; close it, or let it go on")
+                await asyncio.wait((waiter,), timeout=_LOOK_EVERY)
+        finally:
+            waiter.cancel()  # else it would be told of the landing when its own loop may be closed
+
+    def outcome(self) -> Any:
+        """What the work gave, or a copy of its error: one instance raised in a thousand tasks would collect a thousand tracebacks."""
+        if self.task.cancelled():
+            raise ProviderUnavailable("the event loop was shut down while a request was under way; close the client first (aclose)")
+        error = self.task.exception()
+        if error is not None:
+            raise copy.copy(error) if isinstance(error, PAuthError) else error
+        return self.task.result()
 
 
 class Flights:
@@ -36,47 +70,49 @@ class Flights:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._flights: dict[Hashable, _Flight] = {}
+        self._flights: dict[Hashable, Flight] = {}
 
-    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]], *, tasks: set[asyncio.Task[None]]) -> T:
+    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]], *, begun: set[Flight]) -> T:
         """Do ``work``, or wait for the one who is doing it under the same ``key``; everybody gets its result or its error.
 
         Cancelling the caller does not cancel the work.
 
-        :param tasks: keeps the task if this call starts one, until it ends; whoever closes down waits for them.
+        :param begun: gets the flight if this call begins one, until it has landed; for :func:`drain`.
         """
         loop = asyncio.get_running_loop()
         with self._lock:
             flight = self._flights.get(key)
-            if flight is None or (flight.loop is not loop and flight.loop.is_closed()):
-                flight = self._flights[key] = _Flight(loop)
-                flight.task = loop.create_task(self._fly(key, flight, work))
-                tasks.add(flight.task)
-                flight.task.add_done_callback(tasks.discard)
-        if flight.loop is loop and flight.task is not None:
-            await asyncio.wait((flight.task,))
-        else:
-            await asyncio.wait((asyncio.wrap_future(flight.landed),))
-        error = flight.landed.exception()
-        if error is not None:
-            # one instance raised in a thousand tasks would collect a thousand tracebacks
-            raise copy.copy(error) if isinstance(error, PAuthError) else error
-        result: T = flight.landed.result()
+            first = flight is None or (flight.loop is not loop and flight.loop.is_closed())
+            if flight is None or first:
+                flight = self._flights[key] = Flight(loop)
+        if first:
+            begun.add(flight)
+            # Not under the lock: a task factory may run the beginning of the work here and now.
+            flight.task = loop.create_task(_do(work))
+            # A callback, not the end of the task's own code: a task that is cancelled before its first step never runs any.
+            flight.task.add_done_callback(partial(self._land, key, flight, begun))
+        await flight.wait()
+        result: T = flight.outcome()
         return result
 
-    async def _fly(self, key: Hashable, flight: _Flight, work: Callable[[], Awaitable[Any]]) -> None:
-        error: BaseException | None = None
-        result: Any = None
-        try:
-            result = await work()
-        except asyncio.CancelledError:
-            error = ProviderUnavailable("the event loop was shut down while a request was under way; close the client first (aclose)")
-        except BaseException as exc:  # noqa: BLE001  # whoever waits gets it, whatever it is
-            error = exc
+    def _land(self, key: Hashable, flight: Flight, begun: set[Flight], task: asyncio.Task[Any]) -> None:
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
-        if error is not None:
-            flight.landed.set_exception(error)
-        else:
-            flight.landed.set_result(result)
+        begun.discard(flight)
+        if not task.cancelled():
+            task.exception()  # asyncio would log it as "never retrieved" if all callers have left
+        flight.landed.set_result(None)
+
+
+async def drain(flights: set[Flight]) -> None:
+    """Wait until all ``flights`` have landed; those of event loops that have stopped are given up."""
+    while flights:
+        for flight in tuple(flights):
+            with suppress(ProviderUnavailable):
+                await flight.wait()
+            flights.discard(flight)
+
+
+async def _do(work: Callable[[], Awaitable[T]]) -> T:
+    return await work()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 from pauth.clock import Clock
@@ -11,7 +10,7 @@ from pauth.core.jwks import MAX_JWKS_BYTES, Jwks, parse_jwks
 from pauth.core.metadata import ServerMetadata, parse_metadata_response, well_known_urls
 from pauth.core.wire import HTTPRequest, HTTPResponse, is_json_type, media_type, parse_json_object
 from pauth.errors import MalformedResponse, ProviderUnavailable, UntrustedServer
-from pauth.refresh.flight import Flights
+from pauth.refresh.flight import Flight, Flights, drain
 
 __all__ = ["ServerDirectory"]
 
@@ -21,17 +20,20 @@ _KEPT_FOR: Final = 3600.0
 _FORCED_EVERY: Final = 60.0
 """Seconds between two fetches that an unknown key id may cause (JW-9)."""
 
+_RETRIED_AFTER: Final = 60.0
+"""Seconds for which an outdated document is used without asking again, when the server could not give a new one."""
+
 T = TypeVar("T")
 
 
 class _Kept(Generic[T]):
     """One fetched document."""
 
-    __slots__ = ("fetched_at", "value")
+    __slots__ = ("fresh_until", "value")
 
     def __init__(self, value: T, fetched_at: float) -> None:
         self.value = value
-        self.fetched_at = fetched_at
+        self.fresh_until = fetched_at + _KEPT_FOR
 
 
 class ServerDirectory:
@@ -56,7 +58,7 @@ class ServerDirectory:
         self._jwks: _Kept[Jwks] | None = None
         self._forced_at: float | None = None
         self._flights = Flights()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._begun: set[Flight] = set()
 
     async def metadata(self) -> ServerMetadata:
         """The server's metadata (RFC 8414).
@@ -68,25 +70,19 @@ class ServerDirectory:
         if isinstance(server, ServerMetadata):
             return server
         kept = self._metadata
-        if kept is not None and self._clock.monotonic() - kept.fetched_at < _KEPT_FOR:
-            return kept.value
-        try:
-            kept = await self._flights.run("metadata", lambda: self._discover(server), tasks=self._tasks)
-        except ProviderUnavailable:
-            if kept is None:
-                raise
-        self._metadata = kept
+        if kept is None or self._clock.monotonic() >= kept.fresh_until:
+            kept = self._metadata = await self._renewed("metadata", lambda: self._discover(server), kept)
         return kept.value
 
-    async def jwks(self, *, unknown_kid: bool = False) -> Jwks | None:
-        """The keys the server signs ID tokens with; ``None`` if its metadata names no ``jwks_uri``.
+    async def jwks(self, uri: str, *, unknown_kid: bool = False) -> Jwks:
+        """The keys the server signs ID tokens with.
 
+        :param uri: the ``jwks_uri`` of its metadata.
         :param unknown_kid: the kept keys lack one that was just seen, so fetch them again, unless that was done a moment ago.
+        :raises ProviderUnavailable: they could not be fetched, and none were kept.
+        :raises MalformedResponse: what is there is no key set.
+        :raises UntrustedServer: what is there is no key set that can be used.
         """
-        metadata = await self.metadata()
-        if metadata.jwks_uri is None:
-            return None
-        uri = metadata.jwks_uri
         now = self._clock.monotonic()
         kept = self._jwks
         if kept is not None:
@@ -94,20 +90,23 @@ class ServerDirectory:
                 if self._forced_at is not None and now - self._forced_at < _FORCED_EVERY:
                     return kept.value
                 self._forced_at = now
-            elif now - kept.fetched_at < _KEPT_FOR:
+            elif now < kept.fresh_until:
                 return kept.value
-        try:
-            kept = await self._flights.run(("jwks", uri), lambda: self._fetch_jwks(uri), tasks=self._tasks)
-        except ProviderUnavailable:
-            if kept is None:
-                raise
-        self._jwks = kept
+        kept = self._jwks = await self._renewed(("jwks", uri), lambda: self._fetch_jwks(uri), kept)
         return kept.value
 
     async def drain(self) -> None:
         """Wait until no fetch is under way."""
-        while self._tasks:
-            await asyncio.wait(set(self._tasks))
+        await drain(self._begun)
+
+    async def _renewed(self, key: Hashable, fetch: Callable[[], Awaitable[_Kept[T]]], kept: _Kept[T] | None) -> _Kept[T]:
+        try:
+            return await self._flights.run(key, fetch, begun=self._begun)
+        except ProviderUnavailable:
+            if kept is None:
+                raise
+        kept.fresh_until = self._clock.monotonic() + _RETRIED_AFTER
+        return kept
 
     async def _discover(self, issuer: str) -> _Kept[ServerMetadata]:
         for url in well_known_urls(issuer, allow_insecure_http=self._allow_insecure_http):

@@ -18,7 +18,7 @@ from pauth.core.grants import (
 from pauth.core.metadata import ServerMetadata
 from pauth.core.quirks import Quirks, RevocationStyle
 from pauth.core.revocation import build_revocation_requests, parse_revocation_response
-from pauth.core.token import Token
+from pauth.core.token import Token, was_issued_by
 from pauth.core.userinfo import UserInfo, build_userinfo_request, parse_userinfo_response
 from pauth.core.wire import HTTPRequest
 from pauth.errors import AmbiguousExchange, ConfigurationError, ProviderUnavailable, ReauthorizationRequired
@@ -65,13 +65,15 @@ class ServerEndpoints:
     async def exchange_code(self, response: AuthorizationResponse) -> Token:
         """Spend an authorization code (RFC 6749 section 4.1.3). It is sent once, whatever happens (AX-12).
 
-        :raises AmbiguousExchange: the code was sent and no answer came back.
+        :raises AuthorizationError: the login was begun with another token endpoint than the present one; the code was not sent (MX-1).
+        :raises AmbiguousExchange: the code was sent and no usable answer came back.
         """
         request = response.request
+        # Whatever may fail on its own account is done before the code is spent.
         metadata = await self.metadata()
+        await self._identity.prepare_login(metadata, request.scope)
         sent = build_code_request(
-            # where this login was begun, not where the metadata points now (MX-1)
-            token_endpoint=request.token_endpoint,
+            token_endpoint=metadata.token_endpoint,
             response=response,
             client_id=self._client_id,
             client_secret=self._client_secret,
@@ -94,15 +96,16 @@ class ServerEndpoints:
             status = error.status
         if token is None:
             raise AmbiguousExchange(
-                "the authorization code was sent but no answer came back; it is not sent again, so let the user log in again", status=status
+                "the authorization code was sent but no usable answer came back; it is not sent again, so let the user log in again",
+                status=status,
             )
-        return await self._identity.of_login(token, response)
+        return await self._identity.of_login(token, response, metadata=metadata)
 
     async def refresh(self, token: Token) -> Token:
         """The successor of ``token`` (RFC 6749 section 6)."""
         metadata = await self.metadata()
         # Whatever may fail on its own account is done before the refresh token is spent.
-        jwks = await self._identity.keys_for_refresh(token)
+        jwks = await self._identity.keys_for_refresh(token, metadata=metadata)
         sent = build_refresh_request(
             token_endpoint=metadata.token_endpoint,
             token=token,
@@ -159,18 +162,23 @@ class ServerEndpoints:
         )
         for request in requests:
             response = await self._transport.send(request)
-            parse_revocation_response(response, quirks=self.quirks, token=token, now=self._clock.time(), secrets=self._secrets(token))
+            parse_revocation_response(response, quirks=self.quirks, token=token, now=self._clock.time(), secrets=self._secrets(request, token))
 
     async def user_info(self, token: Token) -> UserInfo:
         """What the userinfo endpoint says about the user of ``token`` (OpenID Connect Core section 5.3)."""
         metadata = await self.metadata()
         if metadata.userinfo_endpoint is None:
             raise ConfigurationError("this server has no userinfo endpoint")
+        if not was_issued_by(token, token_endpoint=metadata.token_endpoint, issuer=metadata.issuer):
+            raise ReauthorizationRequired(
+                "the stored token was issued by another server than the one configured now, so it is not sent there; log in again",
+                reason="issuer_changed",
+            )
         request = build_userinfo_request(userinfo_endpoint=metadata.userinfo_endpoint, token=token)
         response = await self._transport.send(request)
         # the subject of a validated ID token, if there was one, must be the one named here (ID-16)
         return parse_userinfo_response(
-            response, quirks=self.quirks, now=self._clock.time(), expected_subject=token.subject, secrets=self._secrets(token)
+            response, quirks=self.quirks, now=self._clock.time(), expected_subject=token.subject, secrets=self._secrets(request, token)
         )
 
     def _authenticate_at_token_endpoint(self, metadata: ServerMetadata) -> ClientAuth:
@@ -187,12 +195,12 @@ class ServerEndpoints:
             return "client_secret_post"
         return "client_secret_basic"
 
-    def _secrets(self, *tokens: Token | None) -> list[Secret]:
+    def _secrets(self, request: HTTPRequest, token: Token | None) -> list[Secret]:
         """What a server's error text must not repeat to anybody (SH-9)."""
-        known = [self._client_secret]
-        for token in tokens:
-            if token is not None:
-                known += (token.access_token, token.refresh_token, token.id_token)
+        _, _, credentials = request.headers.get("Authorization", "").partition(" ")  # HTTP Basic holds the client's secret in base64
+        known = [self._client_secret, Secret(credentials)]
+        if token is not None:
+            known += (token.access_token, token.refresh_token, token.id_token)
         return [secret for secret in known if secret is not None]
 
     async def _token(
@@ -214,5 +222,5 @@ class ServerEndpoints:
             token_endpoint=token_endpoint,
             now=self._clock.time(),
             previous=previous,
-            secrets=[*self._secrets(previous), *secrets],
+            secrets=[*self._secrets(request, previous), *secrets],
         )

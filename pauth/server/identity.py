@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 from pauth.clock import Clock
 from pauth.core.callback import AuthorizationResponse
@@ -23,6 +23,13 @@ __all__ = ["IdTokenChecker"]
 _log = logging.getLogger("pauth.server.identity")
 
 
+class _Source(NamedTuple):
+    """Who signs the ID tokens of a login, and where the keys are."""
+
+    issuer: str
+    jwks_uri: str
+
+
 class IdTokenChecker:
     """Checks the ID tokens that one server issues to one client (OpenID Connect Core sections 3.1.3.7 and 12.2)."""
 
@@ -35,33 +42,42 @@ class IdTokenChecker:
 
     def expected(self, metadata: ServerMetadata, scope: Sequence[str]) -> bool:
         """Whether a login with ``scope`` gives an ID token that can be checked."""
-        return self._oidc and "openid" in scope and metadata.jwks_uri is not None and self._issuer(metadata) is not None
+        return self._source(metadata, scope) is not None
 
-    async def of_login(self, token: Token, response: AuthorizationResponse) -> Token:
+    async def prepare_login(self, metadata: ServerMetadata, scope: Sequence[str]) -> None:
+        """Fetch what :meth:`of_login` needs, before the code is spent.
+
+        :raises ProviderError: it cannot be had.
+        """
+        source = self._source(metadata, scope)
+        if source is not None:
+            await self._directory.jwks(source.jwks_uri)
+
+    async def of_login(self, token: Token, response: AuthorizationResponse, *, metadata: ServerMetadata) -> Token:
         """``token`` with the subject its ID token names; without an ID token if the login did not ask for one.
 
         :raises UntrustedServer: the ID token is missing or breaks a rule.
         """
-        metadata = await self._directory.metadata()
-        issuer = self._issuer(metadata)
-        if issuer is None or not self.expected(metadata, response.request.scope):
+        source = self._source(metadata, response.request.scope)
+        if source is None:
             return dataclasses.replace(token, id_token=None)
         if token.id_token is None:
             raise UntrustedServer("the server was asked for an ID token (scope openid) and gave none; nothing was stored")
         try:
-            claims = self._claims(token, metadata, issuer, await self._keys(), response=response)
+            claims = self._claims(token, metadata, source.issuer, await self._directory.jwks(source.jwks_uri), response=response)
         except UnknownKid:
             claims = None
         if claims is None:
-            claims = self._claims(token, metadata, issuer, await self._keys(unknown_kid=True), response=response)
+            jwks = await self._directory.jwks(source.jwks_uri, unknown_kid=True)
+            claims = self._claims(token, metadata, source.issuer, jwks, response=response)
         return dataclasses.replace(token, subject=claims.subject)
 
-    async def keys_for_refresh(self, token: Token) -> Jwks | None:
+    async def keys_for_refresh(self, token: Token, *, metadata: ServerMetadata) -> Jwks | None:
         """What :meth:`of_refresh` needs, fetched before the refresh token is spent; ``None`` if it cannot be had or is not needed."""
-        if token.id_token is None:
+        if token.id_token is None or metadata.jwks_uri is None:
             return None
         try:
-            return await self._directory.jwks()
+            return await self._directory.jwks(metadata.jwks_uri)
         except PAuthError:
             _log.warning("the server's keys could not be fetched; a new ID token could not be checked and would not be kept")
             return None
@@ -92,11 +108,11 @@ class IdTokenChecker:
         _log.warning("the ID token of a refresh could not be checked and is not kept (%s)", problem)
         return kept
 
-    async def _keys(self, *, unknown_kid: bool = False) -> Jwks:
-        jwks = await self._directory.jwks(unknown_kid=unknown_kid)
-        if jwks is None:
-            raise UntrustedServer("the server publishes no keys (jwks_uri) to check its ID tokens with")
-        return jwks
+    def _source(self, metadata: ServerMetadata, scope: Sequence[str]) -> _Source | None:
+        issuer = self._issuer(metadata)
+        if not self._oidc or "openid" not in scope or issuer is None or metadata.jwks_uri is None:
+            return None
+        return _Source(issuer, metadata.jwks_uri)
 
     def _issuer(self, metadata: ServerMetadata) -> str | None:
         return self._quirks.id_token_issuer or metadata.issuer
@@ -117,7 +133,8 @@ class IdTokenChecker:
             issuer=issuer,
             algorithms=_algorithms(metadata),
             client_id=self._client_id,
-            nonce=None if response is None else response.request.nonce,
+            # sent in any case where there is no PKCE, but not every provider repeats it (LinkedIn)
+            nonce=None if response is None or not self._quirks.nonce else response.request.nonce,
             now=self._clock.time(),
             access_token=token.access_token,
             code=None if response is None else response.code,

@@ -77,7 +77,7 @@ class Codec:
         sealed = primary.cipher.encrypt(nonce, text, _associated_data(header, primary.key_id, kind, key, version))
         return header + _SEAL.pack(primary.key_id, nonce, version) + sealed
 
-    def decode(self, kind: RecordKind, key: RecordKey | str, version: int, data: bytes) -> dict[str, Any]:
+    def decode(self, kind: RecordKind, key: RecordKey | str, version: int, data: bytes | memoryview) -> dict[str, Any]:
         """The payload of stored bytes.
 
         :param version: the version the driver found it stored as.
@@ -85,22 +85,23 @@ class Codec:
         :raises UnknownEncryptionKey: encrypted, and its key is not on the keyring.
         :raises UnsupportedRecord: of a newer format, or not of pauth.
         """
-        if len(data) < _HEADER.size or not data.startswith(_MAGIC):
+        data = memoryview(data)  # which does not print, where a traceback shows locals (SH-5)
+        magic, format_version, flags = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0)
+        if magic != _MAGIC:
             raise UnsupportedRecord("a stored record was not written by pauth")
-        _, format_version, flags = _HEADER.unpack_from(data)
         if format_version != _FORMAT or flags & ~_KNOWN_FLAGS:
             raise UnsupportedRecord(f"a stored record has format {format_version}.{flags}; a newer version of pauth wrote it: upgrade this one")
         body = data[_HEADER.size :]
         text = self._unseal(kind, key, version, data[: _HEADER.size], body) if flags & _ENCRYPTED else self._plaintext(body)
         return parse(flags >> _DIALECT_SHIFT, text)
 
-    def _plaintext(self, body: bytes) -> bytes:
+    def _plaintext(self, body: memoryview) -> memoryview:
         if self._keyring is not None:
             # whoever can write to the store could plant one (VC-6)
             raise RecordTampered("a stored record is plaintext, but this storage is encrypted; plaintext is not trusted here")
         return body
 
-    def _unseal(self, kind: RecordKind, key: RecordKey | str, version: int, header: bytes, body: bytes) -> bytes:
+    def _unseal(self, kind: RecordKind, key: RecordKey | str, version: int, header: memoryview, body: memoryview) -> bytes:
         if len(body) < _SEAL.size + _TAG_BYTES:
             raise RecordTampered("a stored record is cut short")
         key_id, nonce, bound_version = _SEAL.unpack_from(body)
@@ -111,15 +112,13 @@ class Codec:
             raise UnknownEncryptionKey(
                 f"a stored record is encrypted with key {key_id.hex()}, which is not configured; add that key behind the current one"
             )
-        text: bytes | None = None
-        with suppress(InvalidTag):
-            text = encryption_key.cipher.decrypt(nonce, body[_SEAL.size :], _associated_data(header, key_id, kind, key, bound_version))
-        if text is None or bound_version not in (0, version):
-            raise RecordTampered("a stored record failed authentication: it was changed, moved from another place, or rolled back")
-        return text
+        if bound_version in (0, version):
+            with suppress(InvalidTag):
+                return encryption_key.cipher.decrypt(nonce, body[_SEAL.size :], _associated_data(header, key_id, kind, key, bound_version))
+        raise RecordTampered("a stored record failed authentication: it was changed, moved from another place, or rolled back")
 
 
-def _associated_data(header: bytes, key_id: bytes, kind: RecordKind, key: RecordKey | str, version: int) -> bytes:
+def _associated_data(header: bytes | memoryview, key_id: bytes, kind: RecordKind, key: RecordKey | str, version: int) -> bytes:
     # "surrogatepass": a namespace may be any str, and the encoding has to stay one-to-one
     parts: tuple[bytes, ...]
     if isinstance(key, RecordKey):

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pauth.clock import Clock, SystemClock
 from pauth.errors import ConfigurationError, TokenStorageError
+from pauth.secret import Secret
 from pauth.storage.base import Record, RecordKey
 from pauth.storage.codec import Codec, RecordKind
 from pauth.storage.detached import Detached
-from pauth.storage.keys import Keyring, KeySource, keyring_from, keyring_from_environment
+from pauth.storage.keys import Keyring, KeySource, conceal, keyring_from, keyring_from_environment
 from pauth.storage.payload import check_moment, json_copy
 
 _MISSING: Final = [name for name in ("sqlalchemy", "greenlet", "aiosqlite") if find_spec(name) is None]
@@ -56,7 +57,7 @@ class DatabaseTokenStorage:
 
     def __init__(
         self,
-        url: str | URL | AsyncEngine,
+        url: str | Secret | URL | AsyncEngine,
         *,
         encryption_key: KeySource | Keyring | None = None,
         insecure_plaintext: bool = False,
@@ -66,6 +67,10 @@ class DatabaseTokenStorage:
     ) -> None:
         if _MISSING:
             raise ConfigurationError(f"DatabaseTokenStorage needs {_MISSING[0]}, which is not installed: pip install 'pauth[sql]'")
+        # SH-5: before anything can fail, and a traceback show locals
+        encryption_key = conceal(encryption_key)
+        if isinstance(url, str):
+            url = Secret(url)
         if insecure_plaintext:
             if encryption_key is not None:
                 raise ConfigurationError("encryption_key and insecure_plaintext=True contradict each other; leave one out")
@@ -90,7 +95,7 @@ class DatabaseTokenStorage:
     async def save_token(self, user_id: str, tokens: dict[str, Any]) -> None:
         """Keep ``tokens`` for ``user_id``, replacing what was there. Synced to disk when it returns."""
         record = Record(RecordKey(self._namespace, user_id), json_copy(tokens), 0, self._clock.time())
-        del tokens  # SH-5: a Record does not print what it holds, where a traceback shows locals
+        del tokens  # as above; a Record does not print what it holds
         await self._write(record, None)
 
     async def get_token(self, user_id: str) -> dict[str, Any] | None:
@@ -201,7 +206,7 @@ class DatabaseTokenStorage:
         raise failure  # out here, so that the database's error is not in its context
 
 
-def _engines(url: str | URL | AsyncEngine, *, plaintext: bool, timeout: float) -> Engines:
+def _engines(url: Secret | URL | AsyncEngine, *, plaintext: bool, timeout: float) -> Engines:
     if isinstance(url, AsyncEngine):
         return engines_for_engine(url)
     checked = parse_url(url)

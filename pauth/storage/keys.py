@@ -6,11 +6,10 @@ A keyring encrypts with its first key and decrypts with any, so keys are rotated
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn, TypeAlias
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pauth.errors import ConfigurationError
 from pauth.secret import Secret
 
-__all__ = ["EncryptionKey", "KeySource", "Keyring", "keyring_from", "keyring_from_environment"]
+__all__ = ["EncryptionKey", "KeySource", "Keyring", "conceal", "keyring_from", "keyring_from_environment"]
 
 _KEY_BYTES: Final = 32
 _KEY_ID_LABEL: Final = b"pauth encryption key id"
@@ -38,10 +37,10 @@ class EncryptionKey:
 
     def __init__(self, key: bytes) -> None:
         """:param key: 32 random bytes; :raises ConfigurationError: not 32 bytes, or not random."""
-        if type(key) is not bytes or len(key) != _KEY_BYTES:
-            raise ConfigurationError(f"an encryption key is {_KEY_BYTES} random bytes; {_HOW_TO_MAKE_ONE}")
-        if _looks_chosen(key):
-            raise ConfigurationError(f"this encryption key is not random (text, or a pattern); {_HOW_TO_MAKE_ONE}")
+        problem = _problem(key)
+        if problem:
+            del key  # SH-5: tracebacks that show locals
+            raise ConfigurationError(problem)
         self._key = key
         self.cipher = AESGCM(key)
         self.key_id = hmac.digest(key, _KEY_ID_LABEL, "sha256")[:8]
@@ -57,11 +56,11 @@ class EncryptionKey:
 
         :raises ConfigurationError: anything else, a passphrase or hexadecimal digits among it.
         """
-        plain = (text.reveal() if isinstance(text, Secret) else text).strip()
-        key = _decode(plain)
-        del plain, text  # kept out of tracebacks that show locals (SH-5)
-        if key is None:
-            raise ConfigurationError(f"an encryption key is {_KEY_BYTES} random bytes in base64url, 43 characters; {_HOW_TO_MAKE_ONE}")
+        key = _decode(text.reveal() if isinstance(text, Secret) else text)
+        problem = _problem(key)
+        if key is None or problem:
+            del key, text
+            raise ConfigurationError(problem)
         return cls(key)
 
     def to_string(self) -> Secret:
@@ -79,20 +78,23 @@ class EncryptionKey:
 
 
 def _decode(text: str) -> bytes | None:
-    unpadded = text.removesuffix("=")
+    unpadded = text.strip().removesuffix("=")
     try:
         key = base64.b64decode(unpadded + "=", altchars=b"-_", validate=True)
-    except (ValueError, binascii.Error):
+    except ValueError:
         return None
     # the last character has two spare bits: a typo there must not pass as another spelling of the same key
-    canonical = base64.urlsafe_b64encode(key).rstrip(b"=")
-    return key if len(key) == _KEY_BYTES and canonical == unpadded.encode() else None
+    return key if base64.urlsafe_b64encode(key).rstrip(b"=") == unpadded.encode() else None
 
 
-def _looks_chosen(key: bytes) -> bool:
-    """Whether a key is so regular that chance would not make it in any lifetime: text, few values, equal steps."""
+def _problem(key: object) -> str:
+    """Why this is no key; ``""`` for a key. So regular a one that chance would not make it in any lifetime is none."""
+    if not isinstance(key, bytes) or len(key) != _KEY_BYTES:
+        return f"an encryption key is {_KEY_BYTES} random bytes, as text 43 characters of base64url; {_HOW_TO_MAKE_ONE}"
     steps = {(after - before) % 256 for before, after in itertools.pairwise(key)}
-    return len(steps) == 1 or len(set(key)) < 12 or all(0x20 <= byte < 0x7F for byte in key)
+    if len(steps) == 1 or len(set(key)) < 12 or all(0x20 <= byte < 0x7F for byte in key):
+        return f"this encryption key is not random but text or a pattern; {_HOW_TO_MAKE_ONE}"
+    return ""
 
 
 KeySource: TypeAlias = str | Secret | EncryptionKey | Sequence[str | Secret | EncryptionKey]
@@ -123,11 +125,21 @@ class Keyring:
         return f"<Keyring of {len(self._by_id)}, encrypting with {self.primary.key_id.hex()}>"
 
 
+def conceal(source: KeySource | Keyring | None) -> KeySource | Keyring | None:
+    """The same, with each text in a :class:`Secret`: the first thing to do with an argument, before anything can fail (SH-5)."""
+    if isinstance(source, str):
+        return Secret(source)
+    if isinstance(source, Sequence):
+        return [Secret(key) if isinstance(key, str) else key for key in source]
+    return source
+
+
 def keyring_from(source: KeySource | Keyring | None) -> Keyring | None:
     """The keyring a user's ``encryption_key`` argument means; ``None`` for ``None``.
 
     :raises ConfigurationError: a key is unusable, or the sequence is empty.
     """
+    source = conceal(source)
     if source is None or isinstance(source, Keyring):
         return source
     if isinstance(source, str | Secret | EncryptionKey):
@@ -135,18 +147,22 @@ def keyring_from(source: KeySource | Keyring | None) -> Keyring | None:
     return Keyring(key if isinstance(key, EncryptionKey) else EncryptionKey.from_string(key) for key in source)
 
 
-def keyring_from_environment(environ: Mapping[str, str] | None = None) -> Keyring:
+def keyring_from_environment() -> Keyring:
     """The keyring in ``PAUTH_ENCRYPTION_KEY``, or in ``PAUTH_ENCRYPTION_KEYS`` (comma separated, the first encrypts).
 
     :raises ConfigurationError: neither is set, both are, or a key is unusable.
     """
-    environ = os.environ if environ is None else environ
-    single, several = environ.get("PAUTH_ENCRYPTION_KEY"), environ.get("PAUTH_ENCRYPTION_KEYS")
+    single, several = _variable("PAUTH_ENCRYPTION_KEY"), _variable("PAUTH_ENCRYPTION_KEYS")
     if single and several:
         raise ConfigurationError("set PAUTH_ENCRYPTION_KEY or PAUTH_ENCRYPTION_KEYS, not both")
-    texts = several.split(",") if several else [single] if single else []
+    texts = [Secret(text) for text in several.reveal().split(",")] if several else [single] if single else []
     if not texts:
         raise ConfigurationError(
             "tokens are encrypted at rest and no key is configured: pass encryption_key=, or set PAUTH_ENCRYPTION_KEY; " + _HOW_TO_MAKE_ONE
         )
-    return Keyring(EncryptionKey.from_string(Secret(text)) for text in texts)
+    return Keyring(EncryptionKey.from_string(text) for text in texts)
+
+
+def _variable(name: str) -> Secret | None:
+    value = os.environ.get(name)
+    return Secret(value) if value else None

@@ -87,15 +87,16 @@ def dump(payload: Mapping[str, Any]) -> tuple[int, bytes]:
     raise TokenStorageError("tokens cannot be stored: an integer is too large")
 
 
-def parse(dialect: int, text: bytes) -> dict[str, Any]:
+def parse(dialect: int, text: bytes | memoryview) -> dict[str, Any]:
     """The JSON object that :func:`dump` made.
 
     :raises UnsupportedRecord: the text is no JSON object in that dialect.
     """
     value: object = None
     with suppress(ValueError, RecursionError):  # not chained: the parser's own error holds the text
-        value = orjson.loads(text) if dialect == PLAIN_JSON else json.loads(text.decode("utf-8", "surrogatepass"))
+        value = orjson.loads(text) if dialect == PLAIN_JSON else json.loads(str(text, "utf-8", "surrogatepass"))
     if not isinstance(value, dict):
+        del value, text
         raise UnsupportedRecord("a stored record does not hold a JSON object as pauth writes it")
     return cast("dict[str, Any]", value)
 

@@ -15,7 +15,7 @@ import sqlite3
 import struct
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, bindparam, delete, select, update
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, TypeDecorator, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import Insert, insert
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -45,6 +45,17 @@ __all__ = [
 SCHEMA_VERSION: Final = 1
 """What this version of pauth reads and writes; a database with a higher one is refused (P18)."""
 
+
+class _Opaque(TypeDecorator[memoryview]):
+    """Bytes that do not print: neither where a traceback shows locals nor in a driver's log (SH-1, SH-5)."""
+
+    impl = LargeBinary  # which gives the driver a memoryview
+    cache_ok = True
+
+    def process_result_value(self, value: bytes | None, dialect: object) -> memoryview | None:  # noqa: ARG002  # SQLAlchemy passes it
+        return None if value is None else memoryview(value)
+
+
 _metadata: Final = MetaData()
 _schema: Final = Table(
     "pauth_schema",
@@ -61,14 +72,14 @@ _tokens: Final = Table(
     Column("version", BigInteger, nullable=False),
     Column("stored_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
-    Column("record", LargeBinary),
+    Column("record", _Opaque),
 )
 _pending: Final = Table(
     "pauth_pending",
     _metadata,
     Column("id", LargeBinary, primary_key=True),
     Column("expires_at", BigInteger, nullable=False),
-    Column("record", LargeBinary, nullable=False),
+    Column("record", _Opaque, nullable=False),
 )
 
 CREATE_SCHEMA_TABLE: Final = CreateTable(_schema, if_not_exists=True)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from pauth.errors import ConfigurationError, PAuthError, StorageUnavailable
+from pauth.secret import Secret
 from pauth.storage.sql import error_for
 
 __all__ = ["make_engine", "parse_url", "prepare_file"]
@@ -24,14 +25,14 @@ _DRIVERS: Final = ("sqlite", "sqlite+aiosqlite")
 _FIX_THE_PATH: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG})
 
 
-def parse_url(url: str | URL) -> URL:
+def parse_url(url: Secret | URL) -> URL:
     """The URL of a SQLite file.
 
     :raises ConfigurationError: not a URL, another database, in memory, or with a query. The URL is not in the message: it may hold a password.
     """
     parsed: URL | None = None
     with suppress(ArgumentError, ValueError):  # whose text would show the URL
-        parsed = make_url(url)
+        parsed = make_url(url.reveal() if isinstance(url, Secret) else url)
     if parsed is None:
         raise ConfigurationError("this is no database URL; write sqlite+aiosqlite:///relative/path or sqlite+aiosqlite:////absolute/path")
     if parsed.drivername not in _DRIVERS:

@@ -131,7 +131,8 @@ class _Wait(Fault):
         self._then = then
 
     @abstractmethod
-    async def _wait(self) -> None: ...
+    async def _wait(self) -> None:
+        """Let the time pass."""
 
     async def play(self, exchange: Exchange) -> Delivery:
         if self._applied:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Generic, TypeVar, overload
+from typing import Generic, TypeVar
 
 __all__ = ["Ledger", "LedgerEntry", "ResourceLedger", "ResourceUse", "token_hash"]
 
@@ -87,12 +87,8 @@ class _AppendOnly(Generic[_Entry]):
     def __iter__(self) -> Iterator[_Entry]:
         return iter(tuple(self._entries))
 
-    @overload
-    def __getitem__(self, index: int) -> _Entry: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[_Entry]: ...
-    def __getitem__(self, index: int | slice) -> _Entry | Sequence[_Entry]:
-        return tuple(self._entries)[index]
+    def __getitem__(self, index: int) -> _Entry:
+        return self._entries[index]
 
     def append(self, entry: _Entry) -> None:
         """Add ``entry``; the server's business."""

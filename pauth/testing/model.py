@@ -195,15 +195,17 @@ class State:
         return self._issue(token.grant, granted, token, with_refresh_token=self.rotation is not RotationClass.NR, now=now)
 
     def _exchangeable(self, token: RefreshToken, now: float) -> bool:
-        match self.rotation:
-            case RotationClass.NR | RotationClass.RO:
-                return True
-            case RotationClass.RU:
-                return not token.superseded
-            case RotationClass.RG:
-                return token.spent_at is None or (now - token.spent_at <= self.grace and not token.superseded)
-            case RotationClass.RS | RotationClass.RSF:
-                return token.spent_at is None
+        unspent = token.spent_at is None
+        in_grace = token.spent_at is None or now - token.spent_at <= self.grace
+        rules = {
+            RotationClass.NR: True,
+            RotationClass.RO: True,
+            RotationClass.RG: unspent or (in_grace and not token.superseded),
+            RotationClass.RU: not token.superseded,
+            RotationClass.RS: unspent,
+            RotationClass.RSF: unspent,
+        }
+        return rules[self.rotation]
 
     def client_token(self, client: Client, scope: tuple[str, ...], now: float) -> Issued:
         """An access token of the client's own (RFC 6749 section 4.4)."""

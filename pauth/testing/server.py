@@ -45,6 +45,8 @@ class AuthorizationServer:
     :param secret_marker: what every code, token and client secret starts with, for tests that search logs and files for secrets.
     """
 
+    _issuer: str | None = None  # here, so that a half-made server has a repr too
+
     def __init__(
         self,
         *,
@@ -71,11 +73,10 @@ class AuthorizationServer:
         self._clock: Clock = SystemClock() if clock is None else clock
         self._iss_parameter = iss_parameter
         self._require_pkce = require_pkce
-        self._issuer: str | None = None
         self._site = Site(self._state, self._clock)
 
     def __repr__(self) -> str:
-        return f"<AuthorizationServer {self._issuer or 'not started'} rotation={self._state.rotation.name}>"
+        return f"<AuthorizationServer {self._issuer or 'not started'}>"
 
     async def __aenter__(self) -> Self:
         self._issuer = f"http://127.0.0.1:{await self._site.start()}"
@@ -96,6 +97,11 @@ class AuthorizationServer:
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self._site.stop()
+
+    @property
+    def rotation(self) -> RotationClass:
+        """What happens to a refresh token that is exchanged."""
+        return self._state.rotation
 
     # Where it is
 

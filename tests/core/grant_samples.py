@@ -36,6 +36,10 @@ OLD: Final = Token(
 )
 
 
+def _sevens(size: int) -> bytes:
+    return b"\x07" * size
+
+
 def login(**changes: Any) -> AuthorizationResponse:
     arguments: dict[str, Any] = {
         "authorization_endpoint": "https://as.example/authorize",
@@ -44,7 +48,7 @@ def login(**changes: Any) -> AuthorizationResponse:
         "redirect_uri": "https://app.example/callback",
         "scope": ("a",),
         "now": NOW,
-        "token_bytes": lambda size: b"\x07" * size,
+        "token_bytes": _sevens,
         **changes,
     }
     return AuthorizationResponse(Secret("CANARY-code"), build_authorization_request(**arguments))
@@ -57,7 +61,9 @@ def pairs_of(request: HTTPRequest) -> list[tuple[str, str]]:
 
 def answer(body: Any, status: int = 200, content_type: str = "application/json", **headers: str) -> HTTPResponse:
     raw = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
-    return HTTPResponse(status, {"content-type": content_type, **{name.replace("_", "-"): value for name, value in headers.items()}}, raw, REQUESTED_AT)
+    return HTTPResponse(
+        status, {"content-type": content_type, **{name.replace("_", "-"): value for name, value in headers.items()}}, raw, REQUESTED_AT
+    )
 
 
 def read(response: HTTPResponse, *, quirks: Quirks | None = None, **changes: Any) -> Token:

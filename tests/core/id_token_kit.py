@@ -28,7 +28,13 @@ P384 = ECKey.generate_key("P-384", {"kid": "p384"})
 P521 = ECKey.generate_key("P-521", {"kid": "p521"})
 ED25519 = OKPKey.generate_key("Ed25519", {"kid": "ed25519"})
 
-ABSENT = object()
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "ABSENT"  # stands in test ids, which must be equal in all of xdist's workers
+
+
+ABSENT = _Absent()
 
 
 def public(key: Any, **members: Any) -> dict[str, Any]:

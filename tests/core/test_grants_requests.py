@@ -179,7 +179,8 @@ def test_client_credentials_with_scope_and_resource() -> None:
 
 
 @pytest.mark.parametrize(
-    ("client_auth", "secret"), [(client_secret_basic, None), (client_secret_post, None), (none, CLIENT_SECRET), (client_secret_post, Secret("CANARY\ud800"))]
+    ("client_auth", "secret"),
+    [(client_secret_basic, None), (client_secret_post, None), (none, CLIENT_SECRET), (client_secret_post, Secret("CANARY\ud800"))],
 )
 def test_sh5_a_request_that_cannot_be_built_shows_no_secret(client_auth: ClientAuth, secret: Secret | None) -> None:
     for build in (code_request, refresh_request):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pauth.core.token import MAX_LIFETIME, MAX_TOKEN, Token, is_token_text, known_token_type, parse_lifetime, was_issued_by
@@ -52,7 +51,7 @@ def token(**members: Any) -> Token:
         ("9" * 5000, None),
         (True, None),
         (False, None),
-        ("３６００", None),  # full-width digits, which int() reads  # noqa: RUF001
+        ("３６００", None),  # full-width digits, which int() reads
         ("٣٦٠٠", None),
         ("3_600", None),
         (" 3600", None),
@@ -82,6 +81,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(JSON, st.booleans())
 def test_te10_any_json_value_gives_seconds_or_nothing(value: object, zero_is_forever: bool) -> None:
     seconds = parse_lifetime(value, zero_is_forever=zero_is_forever)
@@ -192,7 +192,6 @@ def test_sh4_a_token_is_frozen() -> None:
     with pytest.raises(AttributeError):
         token().token_type = "DPoP"  # type: ignore[misc]
     assert not hasattr(token(), "__dict__")
-    assert copy.copy(Secret("CANARY")) == Secret("CANARY")
 
 
 # --- MD-4

@@ -96,6 +96,7 @@ def test_ax10_sh9_whatever_the_server_says_is_short_printable_and_without_the_se
         ("Fri, 15 Jan 2099 08:00:00 GMT", MAX_RETRY_AFTER),
         ("Fri, 32 Jan 2027 08:00:00 GMT", None),
         ("Fri, 15 Jan 99999 08:00:00 GMT", None),
+        ("Fri, 15 Jan 99999999999999999999 08:00:00 GMT", None),
         ("Fri, 31 Dec 9999 23:59:59 -9999", None),
     ],
 )

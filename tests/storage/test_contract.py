@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from pauth.storage import CoordinatedTokenStorage, DatabaseTokenStorage, MemoryTokenStorage, coordinated
+from pauth.storage import CoordinatedTokenStorage, DatabaseTokenStorage, MemoryTokenStorage, RecordKey, coordinated
 from pauth.testing.clock import ManualClock
 from tests.storage.contract import StorageContract
-from tests.storage.kit import KEY, BlockingStorage, DictStorage, database
+from tests.storage.kit import KEY, BlockingStorage, DictStorage, database, plain
 
 
 @pytest.fixture
@@ -66,8 +66,13 @@ class TestUsersEngine(StorageContract):
 
 
 class _ThreeMethods(StorageContract):
-    separates_namespaces = False
     keeps_times = False
+
+    async def test_namespaces_are_apart_p13(self, storage: CoordinatedTokenStorage) -> None:
+        """They are not: a three-method class gets the plain user id, as its documentation says."""
+        await storage.replace(RecordKey("a", "alice"), {"number": 1}, expected_version=0)
+        assert await storage.get_token("alice") == {"number": 1}
+        assert plain(await storage.load(RecordKey("b", "alice"))) == {"number": 1}
 
 
 class TestAsyncClass(_ThreeMethods):

@@ -38,9 +38,9 @@ def _encodings(word: bytes) -> Iterator[bytes]:
 _PATTERN: Final = re.compile(b"|".join(re.escape(form) for form in _encodings(CANARY.encode())))
 
 
-def excerpt(content: str | bytes) -> str | None:
+def excerpt(content: str | bytes | bytearray) -> str | None:
     """The surroundings of the first canary in ``content``, with the canary's own word masked; ``None`` if there is none."""
-    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content
+    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else bytes(content)
     found = _PATTERN.search(raw)
     if found is None:
         return None
@@ -58,7 +58,9 @@ def leaks_in_error(error: BaseException) -> Iterator[str]:
             continue
         seen.add(id(current))
         yield from _leaks_of_one(current, path)
-        members: Sequence[BaseException] = current.exceptions if isinstance(current, BaseExceptionGroup) else ()
+        members: Sequence[BaseException] = ()
+        if isinstance(current, BaseExceptionGroup):
+            members = cast("BaseExceptionGroup[BaseException]", current).exceptions
         for name, linked in (("__cause__", current.__cause__), ("__context__", current.__context__)):
             if linked is not None:
                 pending.append((linked, f"{path}.{name}<{type(linked).__name__}>", depth + 1))
@@ -72,7 +74,7 @@ def _leaks_of_one(error: BaseException, path: str) -> Iterator[str]:
     for name in ("args", "__dict__", "__notes__"):
         yield from _leaks_in_object(getattr(error, name, ()), f"{path}.{name}")
     inside = ((frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename.startswith(_PACKAGE))
-    for summary in traceback.StackSummary.extract(inside, capture_locals=True):
+    for summary in traceback.StackSummary.extract(inside, lookup_lines=False, capture_locals=True):
         for local, shown in (summary.locals or {}).items():
             if hit := excerpt(shown):
                 yield f"{path}: traceback local {local!r} of {summary.name}() in {Path(summary.filename).name}:{summary.lineno}: {hit}"
@@ -100,8 +102,8 @@ def _leaks_in_object(root: object, path: str) -> Iterator[str]:
         if id(value) in seen or depth > _DEPTH:
             continue
         seen.add(id(value))
-        if isinstance(value, str | bytes | bytearray | memoryview):
-            if hit := excerpt(value if isinstance(value, str) else bytes(value)):
+        if isinstance(value, str | bytes | bytearray):
+            if hit := excerpt(value):
                 yield f"{where}: {hit}"
         elif not isinstance(value, _OPAQUE):
             pending.extend((inner, f"{where}{step}", depth + 1) for step, inner in _parts(value))

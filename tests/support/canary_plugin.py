@@ -19,7 +19,7 @@ import logging
 import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 
@@ -95,7 +95,7 @@ class CanaryPlugin:
             canary.check(str(message), "warning")
             init_warning(self, message, *args, **kwargs)
 
-        read: Callable[[Any], Any] = pytest.CaptureFixture.readouterr  # pyright: ignore[reportUnknownMemberType]  # generic, and not known here of what
+        read = cast("Callable[[Any], Any]", pytest.CaptureFixture.readouterr)  # pyright: ignore[reportUnknownMemberType]  # generic
 
         def check_read(self: pytest.CaptureFixture[Any]) -> Any:
             result = read(self)

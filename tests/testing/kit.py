@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,12 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the event loop turn until ``condition`` holds."""
+    while not condition():  # what is waited for has no event
+        await asyncio.sleep(0)
 
 
 def callback_params(callback: str) -> dict[str, str]:
@@ -88,7 +95,7 @@ class Driver:
             headers = basic(self.client.client_id, self.client.client_secret)
         return await self.send("POST", url, data=urlencode(form).encode(), headers={**FORM, **headers})
 
-    async def exchange(self, code: str, **changes: str) -> Answer:
+    async def exchange(self, code: str, /, **changes: str) -> Answer:
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": CALLBACK, "code_verifier": VERIFIER} | changes
         return await self.post(self.server.token_endpoint, {name: value for name, value in form.items() if value})
 
@@ -108,7 +115,7 @@ class Driver:
 
 
 @asynccontextmanager
-async def driving(**options: Any) -> AsyncIterator[Driver]:
+async def driving(**options: Any) -> AsyncGenerator[Driver, None]:
     """A server with one confidential client, on a clock that stands still."""
     clock = ManualClock()
     connector = aiohttp.TCPConnector(limit=0)

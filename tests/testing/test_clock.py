@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from types import CoroutineType
 
 import pytest
 
@@ -118,8 +119,9 @@ def test_a_sleeper_whose_event_loop_is_gone_is_passed_over() -> None:
     clock.advance(1.0)
     assert clock.sleepers == 0
     assert not task.done()
-    task.get_coro().close()  # type: ignore[union-attr]
-    del task
+    coroutine = task.get_coro()
+    assert isinstance(coroutine, CoroutineType)
+    coroutine.close()
 
 
 def test_repr_tells_the_time() -> None:

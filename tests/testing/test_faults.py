@@ -13,7 +13,7 @@ import pytest
 
 from pauth.errors import ConfigurationError
 from pauth.testing import SeenRequest, faults, token_hash
-from tests.testing.kit import Driver, driving
+from tests.testing.kit import Driver, driving, until
 
 BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, aiohttp.ClientOSError)
 
@@ -135,8 +135,7 @@ async def test_a_client_that_gave_up_during_a_delay_has_been_served_all_the_same
     task.cancel()
     await asyncio.wait([task])
     held.release()
-    while driver.server.ledger.count(grant_type="refresh_token") == 0:
-        await asyncio.sleep(0)
+    await until(lambda: driver.server.ledger.count(grant_type="refresh_token"))
     await assert_applied(driver, refresh_token, "ok")
 
 
@@ -190,11 +189,14 @@ async def test_a_client_that_hung_up_gets_no_cut_reply(driver: Driver, caplog: p
     await held.arrived.wait()
     task.cancel()
     await asyncio.wait([task])
+    runner = driver.server._site._runner  # pyright: ignore[reportPrivateUsage]
+    assert runner is not None
+    assert runner.server is not None
+    connections = runner.server.connections
     await driver.http.close()  # and the connection with it
-    await asyncio.sleep(0.01)
+    await until(lambda: all(connection.transport is None for connection in connections))  # the server has noticed
     held.release()
-    while driver.server.ledger.count(grant_type="refresh_token") == 0:
-        await asyncio.sleep(0)
+    await until(lambda: driver.server.ledger.count(grant_type="refresh_token"))
     assert driver.server.ledger[-1].outcome == "fault:cut"
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 

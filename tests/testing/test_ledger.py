@@ -42,7 +42,6 @@ async def test_counting(driver: Driver) -> None:
     assert ledger.count(user="bob") == ledger.count(client_id="client-2") == 0
     assert ledger.count(where=lambda entry: entry.refresh_token_in == token_hash("CANARY-rt-unknown")) == 1
     assert ledger[-1].user is None
-    assert list(ledger[-2:]) == list(ledger)[-2:]
 
 
 async def test_entries_are_frozen(driver: Driver) -> None:
@@ -60,10 +59,9 @@ async def test_nothing_prints_a_secret_sh_1(driver: Driver, caplog: pytest.LogCa
     server = driver.server
     state = server._state  # pyright: ignore[reportPrivateUsage]
     shown = [repr(thing) for thing in (server, driver.client, server.ledger, server.uses, *server.ledger, *server.uses, state, vars(state))]
-    for record in caplog.records:
-        shown.append(record.getMessage())
+    shown.extend(record.getMessage() for record in caplog.records)
     assert "CANARY" not in "\n".join(shown).replace("'secret_marker': 'CANARY-'", "")
-    assert server.issuer in repr(server)
+    assert repr(server) == f"<AuthorizationServer {server.issuer}>"
     assert repr(server.ledger) == f"<Ledger of {len(server.ledger)} entries>"
 
 

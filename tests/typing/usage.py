@@ -58,12 +58,10 @@ def storages() -> list[AsyncTokenStorage]:
     return fits
 
 
-async def login(code: str, state: str) -> str:
+async def login(code: str, state: str) -> None:
     provider: Provider = Providers.GITHUB
     for storage in (OwnAsync(), OwnBlocking(), MemoryTokenStorage(), "memory://", None):
-        async with OAuth2Client(
-            provider, "id", "CANARY-secret", redirect_uri="https://app.example/cb", scopes=["user"], token_storage=storage
-        ) as client:
+        async with OAuth2Client(provider, "id", "CANARY-secret", "https://app.example/cb", scopes=["user"], token_storage=storage) as client:
             url = await client.get_authorization_url(scope=["user"], user_id="ann", session_id="s")
             assert_type(url, str)
             assert_type(await client.handle_callback("https://app.example/cb?code=c&state=s", session_id="s"), Login)
@@ -79,7 +77,6 @@ async def login(code: str, state: str) -> str:
             await client.get_token(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     assert_type(OAuth2Client("github", "id"), OAuth2Client)
     assert_type(OAuth2Client(provider="https://issuer.example", client_id="id", client_secret=Secret("CANARY-secret")), OAuth2Client)
-    return str(token)
 
 
 async def errors(client: OAuth2Client) -> None:

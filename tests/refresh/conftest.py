@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from pauth.testing import ManualClock
+from tests.refresh.kit import KINDS, FaultyStorage, Rotating, Storage, World, make_storage, world
+
+
+
+@pytest.fixture
+async def strict() -> AsyncIterator[World]:
+    """A server that takes a refresh token once, and revokes the family when it comes again."""
+    async with world() as made:
+        yield made
+
+
+@pytest.fixture(params=KINDS)
+async def storage(request: pytest.FixtureRequest, strict: World, tmp_path: Path) -> AsyncIterator[Storage]:
+    """A storage of every kind."""
+    made = make_storage(request.param, tmp_path, strict.clock)
+    yield made
+    if hasattr(made, "aclose"):
+        await made.aclose()
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def rotating(clock: ManualClock) -> Rotating:
+    return Rotating(clock)
+
+
+@pytest.fixture
+def faulty(clock: ManualClock) -> FaultyStorage:
+    return FaultyStorage(clock)

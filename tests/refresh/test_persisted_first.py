@@ -1,0 +1,229 @@
+"""P3: nobody sees a new token before the store has acknowledged it. P4: a rotation that was received is not dropped while the process lives."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+
+from pauth.client import OAuth2Client
+from pauth.core.token import Token
+from pauth.errors import PAuthError, RecordTampered, StorageUnavailable
+from pauth.storage import MemoryTokenStorage
+from tests.refresh.kit import (
+    KEY,
+    AsyncClass,
+    FaultyStorage,
+    Hold,
+    Rotating,
+    World,
+    is_hash_of,
+    lose,
+    passing,
+    refuse,
+    settle,
+    stored_token,
+    until,
+)
+
+_ATTEMPTS = 6
+"""How often one refresh tries to store its token."""
+
+
+@pytest.fixture
+def storage(strict: World) -> FaultyStorage:
+    return FaultyStorage(strict.clock)
+
+
+async def _acknowledged_token(client: OAuth2Client, storage: FaultyStorage) -> Token:
+    """What ``get_token`` gives, which the store must have acknowledged at the moment it is given."""
+    token = await client.get_token("alice")
+    assert token.access_token in storage.acknowledged
+    return token
+
+
+@pytest.mark.parametrize("explicit", [False, True])
+async def test_p3_nobody_gets_the_token_while_the_write_is_held(strict: World, storage: FaultyStorage, *, explicit: bool) -> None:
+    async with strict.client(storage) as client, strict.client(storage) as other:
+        old = await strict.log_in(client)
+        if not explicit:
+            strict.expire()
+        hold = Hold()
+        storage.faults.append(hold)
+        early = [asyncio.create_task(client.refresh("alice") if explicit else _acknowledged_token(client, storage)) for _ in range(3)]
+        await hold.arrived.wait()
+        # The server has rotated, so the old token may be dead: whoever comes now waits for the new one, even if the old one has time left.
+        late = [asyncio.create_task(_acknowledged_token(other, storage)) for _ in range(3)]
+        await settle()
+        assert not any(task.done() for task in early + late)
+        assert await stored_token(storage) == old
+        hold.released.set()
+        tokens = await asyncio.gather(*early, *late)
+    assert set(map(id, tokens)) == {id(tokens[0])}
+    assert await stored_token(storage) == tokens[0]
+    assert len(strict.refreshes) == 1
+
+
+@pytest.mark.parametrize("failures", range(1, _ATTEMPTS))
+@pytest.mark.parametrize("fault", [refuse, lose])
+async def test_p4_a_store_that_recovers_gets_the_token_before_anybody_sees_it(
+    strict: World, storage: FaultyStorage, failures: int, fault: object
+) -> None:
+    """Also when a write was applied and only its answer was lost: the next attempt finds its own record."""
+    async with strict.client(storage) as client:
+        await strict.log_in(client)
+        strict.expire()
+        storage.faults.extend([refuse] * (failures - 1) + [refuse if fault is refuse else lose])
+        callers = [asyncio.create_task(_acknowledged_token(client, storage)) for _ in range(3)]
+        for _ in range(failures):
+            await until(lambda: strict.clock.sleepers)
+            await settle()
+            assert not any(task.done() for task in callers)
+            strict.clock.advance(2.0)
+        tokens = await asyncio.gather(*callers)
+        assert await client.get_token("alice") == tokens[0]
+    assert await stored_token(storage) == tokens[0]
+    assert [entry.outcome for entry in strict.refreshes] == ["ok"]
+    assert not storage.faults
+
+
+async def test_p4_reading_back_after_a_lost_answer_may_fail_too(strict: World, storage: FaultyStorage) -> None:
+    async with strict.client(storage) as client:
+        await strict.log_in(client)
+        strict.expire()
+        storage.faults.append(lose)
+        storage.load_faults.extend([None, None, StorageUnavailable("gone again")])  # the caller's, the flight's, the look for its own write
+        token = await passing(strict.clock, _acknowledged_token(client, storage))
+    assert await stored_token(storage) == token
+    assert len(strict.refreshes) == 1
+
+
+async def test_p4_a_store_that_fails_for_good_is_an_error_and_the_next_call_stores_the_token(strict: World, storage: FaultyStorage) -> None:
+    async with strict.client(storage) as client:
+        await strict.log_in(client)
+        strict.expire()
+        storage.faults.extend([refuse] * _ATTEMPTS)
+        callers = [asyncio.create_task(client.get_token("alice")) for _ in range(3)]
+        errors = await passing(strict.clock, asyncio.gather(*callers, return_exceptions=True))
+        assert [type(error) for error in errors] == [StorageUnavailable] * 3
+        assert len(set(map(id, errors))) == 3
+        assert all(error.retryable for error in errors)
+        (refresh,) = strict.refreshes
+
+        token = await _acknowledged_token(client, storage)
+        assert is_hash_of(refresh.access_token_out, token.access_token)
+        assert strict.refreshes == [refresh]
+        assert await client.get_token("alice") == token
+        strict.expire()
+        assert await client.get_token("alice") != token
+    assert not strict.server.family_revoked("alice")
+
+
+async def test_p4_an_unsaved_token_that_got_stored_after_all_is_not_refreshed_again(strict: World, storage: FaultyStorage) -> None:
+    """Every answer of the store was lost, the last write's too: the next call reads the new record."""
+    async with strict.client(storage) as client:
+        await strict.log_in(client)
+        strict.expire()
+        storage.faults.extend([refuse] * (_ATTEMPTS - 1) + [lose])
+        with pytest.raises(StorageUnavailable):
+            await passing(strict.clock, client.get_token("alice"))
+        token = await client.get_token("alice")
+        assert await stored_token(storage) == token
+    assert len(strict.refreshes) == 1
+
+
+async def test_p4_while_the_old_token_is_valid_a_store_that_only_reads_costs_nothing(strict: World, storage: FaultyStorage) -> None:
+    async with strict.client(storage) as client:
+        old = await strict.log_in(client)
+        storage.faults.extend([refuse] * (2 * _ATTEMPTS))
+        with pytest.raises(StorageUnavailable):
+            await passing(strict.clock, client.refresh("alice"))
+        assert await passing(strict.clock, client.get_token("alice")) == old
+        token = await client.get_token("alice")  # the store works again: no pause is kept, for the server may have ended the old one
+        assert token != old
+        assert await stored_token(storage) == token
+    assert len(strict.refreshes) == 1
+
+
+async def test_p4_an_unsaved_token_outlives_the_clients_of_a_users_own_class(strict: World) -> None:
+    class Full(AsyncClass):
+        full = False
+
+        async def save_token(self, user_id: str, tokens: dict[str, object]) -> None:
+            if self.full:
+                raise OSError("CANARY-text of a driver")
+            await super().save_token(user_id, tokens)
+
+    storage = Full()
+    async with strict.client(storage) as client:
+        await strict.log_in(client)
+        strict.expire()
+        storage.full = True
+        with pytest.raises(StorageUnavailable):
+            await passing(strict.clock, client.get_token("alice"))
+    del client
+    gc.collect()
+    storage.full = False
+    async with strict.client(storage) as client:
+        token = await client.get_token("alice")
+    assert await stored_token(storage) == token
+    assert len(strict.refreshes) == 1
+
+
+async def test_p4_whatever_keeps_a_record_from_being_written_does_not_lose_the_token(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """An error the storage should not raise is passed on as it is; the token stays in memory."""
+    coordinator = rotating.coordinator(faulty)
+    await rotating.stored_expired(faulty)
+
+    async def surprise(write: object) -> None:
+        raise RuntimeError("a bug in a driver")
+
+    async def tampered(write: object) -> None:
+        raise RecordTampered("somebody was here")
+
+    faulty.faults.append(surprise)
+    with pytest.raises(RuntimeError):
+        await coordinator.get(KEY)
+    faulty.faults.append(tampered)
+    assert await passing(rotating.clock, coordinator.get(KEY)) == rotating.last
+    assert len(rotating.sent) == 1
+
+
+async def test_p4_a_caller_with_an_old_reading_does_not_lose_an_unsaved_token(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """Its record is older than the one that the unsaved token succeeds."""
+    coordinator = rotating.coordinator(faulty)
+    first = rotating.issue()
+    await coordinator.login(KEY, first)
+    slow = Hold()
+
+    async def first_is_slow(loads: int) -> None:
+        if loads == 1:
+            read = await MemoryTokenStorage.load(faulty, KEY)
+            slow.arrived.set()
+            await slow.released.wait()
+            faulty.stale = read
+
+    faulty.before_load = first_is_slow
+    late = asyncio.create_task(coordinator.get(KEY))
+    await slow.arrived.wait()
+    await coordinator.refresh(KEY)
+    faulty.faults.extend([refuse] * _ATTEMPTS)
+    with pytest.raises(StorageUnavailable):
+        await passing(rotating.clock, coordinator.refresh(KEY))
+    slow.released.set()
+    assert await late == first
+    assert await coordinator.get(KEY) == rotating.last
+    assert len(rotating.sent) == 2
+
+
+async def test_p3_the_error_of_a_failed_write_names_no_token(strict: World, storage: FaultyStorage) -> None:
+    """P17; the canary of this suite looks at the error's frames."""
+    async with strict.client(storage) as client:
+        await strict.log_in(client)
+        strict.expire()
+        storage.faults.extend([refuse] * _ATTEMPTS)
+        with pytest.raises(PAuthError) as caught:
+            await passing(strict.clock, client.get_token("alice"))
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None

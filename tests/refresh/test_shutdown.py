@@ -1,0 +1,249 @@
+"""P4 when the event loop ends: what a flight has received reaches the store, though the loop cancels all its tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pauth.core.token import Token
+from pauth.errors import ProviderUnavailable, StorageUnavailable
+from pauth.storage import CoordinatedTokenStorage, EncryptionKey, coordinated
+from pauth.testing import ManualClock
+from tests.refresh.kit import KEY, AsyncClass, BlockingClass, FaultyStorage, Hold, Rotating, Write, database, passing, refuse, settle, stored_token
+from tests.refresh.suspensions import Episode, counting
+
+
+def _cancel_all(episode: Episode) -> None:
+    """What ``asyncio.run`` does to the tasks that are left."""
+    for task in episode.tasks:
+        task.cancel()
+
+
+async def test_p4_all_tasks_cancelled_at_every_await_of_a_refresh(clock: ManualClock) -> None:
+    """Whatever was cancelled, the flight and the storage's own operation among it: a token that came is stored, or was never asked for."""
+    at, struck, saved = 0, True, 0
+    while struck:
+        storage, rotating = AsyncClass(), Rotating(clock)
+        coordinator = rotating.coordinator(coordinated(storage))
+        old = await rotating.stored_expired(coordinated(storage))
+        with counting(at, _cancel_all) as episode:
+            callers = [asyncio.create_task(coordinator.get(KEY)) for _ in range(2)]
+        await asyncio.wait(callers)
+        await coordinator.drain()
+        struck = episode.struck
+        assert await stored_token(storage) == (rotating.last if rotating.sent else old), f"the rotated token is lost at {at}"
+        saved += struck and bool(rotating.sent)
+        assert await coordinator.get(KEY) == rotating.last
+        assert len(rotating.sent) == 1
+        at += 1
+    assert saved >= 4  # the write alone suspends as often
+
+
+class _Signalling(AsyncClass):
+    """Tells when a write has begun, and does not end it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+        self.stuck = False
+
+    async def save_token(self, user_id: str, tokens: dict[str, Any]) -> None:
+        if self.stuck:
+            self.stuck = False
+            self.begun.set()
+            await asyncio.Event().wait()
+        await super().save_token(user_id, tokens)
+
+
+class _SignallingBlocking(BlockingClass):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tell: Callable[[], object] | None = None
+        self.go_on = threading.Event()
+
+    def save_token(self, user_id: str, tokens: dict[str, Any]) -> None:
+        if self.tell is not None:
+            tell, self.tell = self.tell, None
+            tell()
+            self.go_on.wait()
+        else:
+            self.go_on.set()
+        super().save_token(user_id, tokens)
+
+
+def test_p4_asyncio_run_ends_while_an_async_class_writes(rotating: Rotating) -> None:
+    storage = _Signalling()
+
+    async def program() -> None:
+        coordinator = rotating.coordinator(coordinated(storage))
+        await rotating.stored_expired(coordinated(storage))
+        storage.stuck = True
+        caller = asyncio.create_task(coordinator.get(KEY))
+        await storage.begun.wait()
+        assert not caller.done()
+
+    asyncio.run(program())
+    assert asyncio.run(stored_token(storage)) == rotating.last
+
+
+def test_p4_asyncio_run_ends_while_a_blocking_class_writes(rotating: Rotating) -> None:
+    """The first write goes on in its thread; the second finds it done, or does it."""
+    storage = _SignallingBlocking()
+
+    async def program() -> None:
+        coordinator = rotating.coordinator(coordinated(storage))
+        await rotating.stored_expired(coordinated(storage))
+        begun = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        storage.tell = lambda: loop.call_soon_threadsafe(begun.set)
+        storage.go_on.clear()
+        caller = asyncio.create_task(coordinator.get(KEY))
+        await begun.wait()
+        assert not caller.done()
+
+    asyncio.run(program())
+    assert asyncio.run(stored_token(storage)) == rotating.last
+
+
+def test_p4_asyncio_run_ends_while_the_database_writes(rotating: Rotating, tmp_path: Path) -> None:
+    key = EncryptionKey.generate()
+
+    async def program(at: int) -> bool:
+        """The loop ends ``at`` suspensions after the server has answered. Whether the refresh was still under way then."""
+        storage = database(tmp_path, rotating.clock, key)
+        await rotating.stored_expired(storage)
+        coordinator = rotating.coordinator(storage)
+        reached = asyncio.Event()
+
+        async def answering() -> None:
+            nonlocal answered
+            answered = episode.suspensions
+
+        answered = 1_000_000
+
+        def look(_: Episode) -> None: ...
+
+        with counting(-1, look) as episode:
+            rotating.script.append(answering)
+            count = episode.count
+
+            def counted() -> None:
+                count()
+                if episode.suspensions > answered + at:
+                    reached.set()
+
+            episode.count = counted  # type: ignore[method-assign]
+            caller = asyncio.create_task(coordinator.get(KEY))
+        await asyncio.wait((caller, asyncio.create_task(reached.wait())), return_when=asyncio.FIRST_COMPLETED)
+        return not caller.done()
+
+    async def check() -> None:
+        storage = database(tmp_path, rotating.clock, key)
+        assert await stored_token(storage) == rotating.last
+        await storage.aclose()
+
+    at = 0
+    while asyncio.run(program(at)):
+        asyncio.run(check())
+        at += 1
+    assert at > 1
+
+
+def _until_cancelled(arrived: asyncio.Event) -> Callable[[Write], Awaitable[None]]:
+    async def wait(_: Write) -> None:
+        arrived.set()
+        await asyncio.Event().wait()
+
+    return wait
+
+
+async def _interrupted(rotating: Rotating, storage: FaultyStorage, hold: Hold | None = None) -> tuple[asyncio.Task[Token], list[asyncio.Task[Any]]]:
+    """A caller whose flight is in the middle of a write that will not end, and the flight's tasks."""
+    coordinator = rotating.coordinator(storage)
+    await rotating.stored_expired(storage)
+    arrived = asyncio.Event()
+    storage.faults.append(_until_cancelled(arrived))
+    with counting(-1, _cancel_all) as episode:
+        caller = asyncio.create_task(coordinator.get(KEY))
+    await arrived.wait()
+    return caller, [task for task in episode.tasks if task is not caller]
+
+
+async def test_p4_an_interrupted_flight_writes_at_once_and_once(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """There is no time to pause: nobody advances this clock."""
+    caller, flight = await _interrupted(rotating, faulty)
+    for task in flight:
+        task.cancel()
+    assert await caller == rotating.last
+    assert await stored_token(faulty) == rotating.last
+
+
+async def test_p4_an_interrupted_flight_that_cannot_write_keeps_the_token(rotating: Rotating, faulty: FaultyStorage) -> None:
+    caller, flight = await _interrupted(rotating, faulty)
+    faulty.faults.append(refuse)
+    for task in flight:
+        task.cancel()
+    with pytest.raises(StorageUnavailable):
+        await caller
+    assert await rotating.coordinator(faulty).get(KEY) == rotating.last
+    assert len(rotating.sent) == 1
+
+
+async def test_p4_a_second_interruption_ends_the_flight_and_the_token_is_kept(rotating: Rotating, faulty: FaultyStorage) -> None:
+    caller, flight = await _interrupted(rotating, faulty)
+    again = asyncio.Event()
+    faulty.faults.append(_until_cancelled(again))
+    for task in flight:
+        task.cancel()
+    await again.wait()
+    for task in flight:
+        task.cancel()
+    with pytest.raises(ProviderUnavailable, match="aclose"):
+        await caller
+    assert await rotating.coordinator(faulty).get(KEY) == rotating.last
+    assert len(rotating.sent) == 1
+
+
+async def test_p4_an_interruption_during_a_pause_ends_the_pause(rotating: Rotating, faulty: FaultyStorage) -> None:
+    coordinator = rotating.coordinator(faulty)
+    await rotating.stored_expired(faulty)
+    faulty.faults.extend([refuse, refuse])
+    with counting(-1, _cancel_all) as episode:
+        caller = asyncio.create_task(coordinator.get(KEY))
+    while not rotating.clock.sleepers:
+        await settle()
+    _cancel_all(episode)
+    await asyncio.wait((caller,))
+    await coordinator.drain()
+    assert caller.cancelled()
+    assert await passing(rotating.clock, coordinator.get(KEY)) == rotating.last
+    assert len(rotating.sent) == 1
+
+
+async def test_a_request_that_is_cut_off_by_the_end_of_the_loop_is_a_retryable_error(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """No answer was received, so there is nothing to store."""
+    coordinator: Any = rotating.coordinator(faulty)
+    await rotating.stored_expired(faulty)
+    asking = asyncio.Event()
+
+    async def no_answer() -> None:
+        asking.set()
+        await asyncio.Event().wait()
+
+    rotating.script.append(no_answer)
+    with counting(-1, _cancel_all) as episode:
+        caller = asyncio.create_task(coordinator.get(KEY))
+    await asking.wait()
+    for task in episode.tasks:
+        if task is not caller:
+            task.cancel()
+    with pytest.raises(ProviderUnavailable) as caught:
+        await caller
+    assert caught.value.retryable
+    storage: CoordinatedTokenStorage = faulty
+    assert await coordinator.get(KEY) == await stored_token(storage)
