@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -28,8 +29,8 @@ def _installed(version: str) -> bool:
     if version == RUNNING:
         return True
     command = f"python{version}"
-    managers = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
-    found = [shutil.which(command), *sorted(map(str, managers.glob(f"versions/{version}.*/bin/{command}")), reverse=True)]
+    manager = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
+    found = [shutil.which(command), *sorted(glob.glob(f"{manager}/versions/{version}.*/bin/{command}"), reverse=True)]
     for path in filter(None, found):
         # A version manager's shim can be there without an interpreter behind it, so it is asked.
         if subprocess.run([path, "-c", ""], check=False, capture_output=True).returncode == 0:

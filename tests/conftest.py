@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import HealthCheck, settings
 
 # Helpers beside the tests assert too; before anything imports them, whichever test comes first.
 pytest.register_assert_rewrite(*(f"tests.{folder.name}" for folder in Path(__file__).parent.iterdir() if folder.is_dir()))
-from hypothesis import HealthCheck, settings
 
 settings.register_profile("pauth", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 settings.load_profile("pauth")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from types import FunctionType
 
 import pytest
 
+import pauth.errors
 from pauth.errors import ConfigurationError
 from pauth.secret import Secret
 from tests.support.canary import CANARY, excerpt, leaks_in_error
@@ -249,3 +251,13 @@ def test_the_walk_ends_with_cycles_and_at_its_depth() -> None:
     loop.append(loop)
     error.__dict__["loop"] = loop
     assert list(leaks_in_error(error)) == []
+
+
+def test_a_value_without_a_repr_does_not_stop_the_search() -> None:
+    def fail(number: int, text: str) -> None:
+        raise ConfigurationError("x")
+
+    inside = fail.__code__.replace(co_filename=str(Path(pauth.errors.__file__).with_name("invented.py")))
+    with pytest.raises(ConfigurationError) as caught:
+        FunctionType(inside, globals())(10**5000, CANARY.lower())
+    assert list(leaks_in_error(caught.value)) == []

@@ -19,7 +19,7 @@ LONGER: dict[str, int] = {}
 
 # Written in pieces, so that this file does not find itself.
 REGISTRIES = [name.replace("_", "") for name in ("py_pi.org", "python_hosted.org", "registry._npmjs.org", "registry._yarnpkg.com", "deb._debian.org")]
-MACHINE = re.compile(r"(?<![\w.~>}-])/(?:home/\w+/|root/|Users/\w+/|wor[k]/|opt/\w+/|tmp/\w)")
+MACHINE = re.compile(r"(?<![\w.~>}/-])/(?:home/\w+/|root/|Users/\w+/|wor[k]/|opt/\w+/|tmp/\w)")
 
 
 def files() -> Iterator[Path]:
@@ -81,6 +81,6 @@ def test_the_search_for_machine_paths_finds(text: str) -> None:
     assert MACHINE.search(text)
 
 
-@pytest.mark.parametrize("text", ["https://host.example/root/x", "~/work/x", "{base}/root/", "tests/tmp/x", "/oauth/token"])
+@pytest.mark.parametrize("text", ["https://host.example/root/x", "~/work/x", "{base}/root/", "tests/tmp/x", "/oauth/token", "file:///" + "tmp/x"])
 def test_the_search_for_machine_paths_leaves_urls_alone(text: str) -> None:
     assert not MACHINE.search(text)

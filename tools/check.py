@@ -39,8 +39,12 @@ def prepare() -> None:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment, with what pip is told about the registry told to uv."""
+    """This process's environment, with a home that can be written to, and with what pip is told about the registry told to uv."""
     result = dict(os.environ)
+    if not os.access(Path("~").expanduser(), os.W_OK):  # a service account: uv, npm and pyright want to keep caches
+        home = ROOT / ".cache" / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        result["HOME"] = str(home)
     result["PATH"] = os.pathsep.join([str(PYTHON.parent), os.environ.get("PATH", os.defpath)])
     listing = subprocess.run([PYTHON, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True).stdout
     for line in listing.splitlines():
@@ -56,7 +60,8 @@ def main() -> int:
     if sys.version_info < (3, 11):
         sys.exit(f"pauth needs Python 3.11 or newer, this is {sys.version.split()[0]}")
     prepare()
-    return subprocess.run([PYTHON, "-m", "nox", *sys.argv[1:]], cwd=ROOT, env=environment(), check=False).returncode
+    arguments = [str(PYTHON), "-m", "nox", *sys.argv[1:]]
+    return subprocess.run(arguments, cwd=ROOT, env=environment(), check=False).returncode
 
 
 if __name__ == "__main__":

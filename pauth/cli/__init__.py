@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 __all__ = ["main"]
 
@@ -15,4 +16,7 @@ def main() -> None:
         if missing.name not in ("click", "rich"):
             raise
         sys.exit("the command line needs more packages; install them with: pip install 'pauth[cli,sql]'")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a check mark must not end a program on a terminal, or in a file, that has none
     app(prog_name="pauth")

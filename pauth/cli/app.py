@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 from rich.console import Console
 
@@ -30,6 +28,6 @@ def demo(callers: int) -> None:
     from pauth.cli.demo import run_demo
 
     try:
-        asyncio.run(run_demo(Console(), callers=callers))
+        run_demo(Console(), callers=callers)
     except PAuthError as error:
         raise click.ClickException(str(error)) from None

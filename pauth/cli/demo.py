@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 
 import aiohttp
@@ -19,6 +20,9 @@ from pauth.testing import AuthorizationServer, Client, ManualClock
 __all__ = ["DemoFailed", "run_demo"]
 
 _CLIENTS = 10
+_PATIENCE = 120.0
+"""Seconds: a slow machine shall show the demo slowly, not an error."""
+
 _CALLBACK = "http://127.0.0.1:8400/callback"
 
 
@@ -26,21 +30,25 @@ class DemoFailed(PAuthError):
     """Something that pauth promises was not seen to happen."""
 
 
-async def run_demo(console: Console, *, callers: int) -> None:
+def run_demo(console: Console, *, callers: int) -> None:
     """Play the demo and tell of it on ``console``.
 
     :raises DemoFailed: something did not go as promised.
     """
     started = time.monotonic()
-    clock = ManualClock(time.time())
     with tempfile.TemporaryDirectory(prefix="pauth-demo-", ignore_cleanup_errors=True) as folder:
-        async with AuthorizationServer(rotation="RSF", access_token_lifetime=3600, clock=clock) as server:
-            demo = _Demo(console, server, clock, Path(folder) / "tokens.db")
-            await demo.log_in()
-            await demo.refresh_for_many(callers)
-            await demo.restart()
-            await demo.revoke()
+        asyncio.run(_play(console, Path(folder) / "tokens.db", callers))
     console.print(f"\n[bold green]All of it worked[/], in {time.monotonic() - started:.1f} seconds. The temporary folder is gone.")
+
+
+async def _play(console: Console, path: Path, callers: int) -> None:
+    clock = ManualClock(time.time())
+    async with AuthorizationServer(rotation="RSF", access_token_lifetime=3600, clock=clock) as server:
+        demo = _Demo(console, server, clock, path)
+        await demo.log_in()
+        await demo.refresh_for_many(callers)
+        await demo.restart()
+        await demo.revoke()
 
 
 class _Demo:
@@ -55,7 +63,8 @@ class _Demo:
         self.registered: Client = server.register_client("demo-app", redirect_uris=[_CALLBACK])
 
     def storage(self) -> DatabaseTokenStorage:
-        return DatabaseTokenStorage(f"sqlite+aiosqlite:///{self.path.as_posix()}", encryption_key=self.key, clock=self.clock)
+        url = f"sqlite+aiosqlite:///{self.path.as_posix()}"
+        return DatabaseTokenStorage(url, encryption_key=self.key, timeout=_PATIENCE, clock=self.clock)
 
     def client(self, storage: DatabaseTokenStorage) -> OAuth2Client:
         secret = self.registered.client_secret
@@ -82,33 +91,30 @@ class _Demo:
     async def log_in(self) -> None:
         self.chapter("1. Alice logs in")
         self.tell(f"an authorization server runs at {self.server.issuer}; it rotates refresh tokens, and using one twice ends the session")
-        storage = self.storage()
-        async with self.client(storage) as client:
+        async with aclosing(self.storage()) as storage, self.client(storage) as client:
             url = await client.get_authorization_url(session_id="the browser's session")
             self.tell("her browser is sent there with a fresh state, nonce and PKCE challenge, and she consents")
-            callback = await self.server.authorize(url, user="alice")
-            login = await client.handle_callback(callback, session_id="the browser's session")
+            callback = Secret(await self.server.authorize(url, user="alice"))
+            login = await client.handle_callback(callback.reveal(), session_id="the browser's session")
             self.tell(f"the callback was checked and its code exchanged; her ID token was verified: [bold]{login.user_id}[/]")
-            replayed = await _error_of(client.handle_callback(callback, session_id="the browser's session"))
+            replayed = await _error_of(client.handle_callback(callback.reveal(), session_id="the browser's session"))
             self.check("a callback worked twice", failed=replayed is None)
             self.tell(f"the same callback again is refused ({type(replayed).__name__})")
             await self.show_storage(login.token)
-        await storage.aclose()
 
     async def show_storage(self, token: Token) -> None:
-        kept = await to_thread.run_sync(_bytes_of, self.path.parent)
-        secrets = [secret.reveal().encode() for secret in (token.access_token, token.refresh_token) if secret is not None]
-        self.check("a token can be read in the database file", failed=any(secret in kept for secret in secrets))
-        self.tell(f"her tokens are stored in {self.path.name}, AES-256-GCM encrypted: none of them is found in its {len(kept):,} bytes")
+        size, readable = await to_thread.run_sync(_search, self.path.parent, token)
+        self.check("a token can be read in the database file", failed=readable)
+        self.tell(f"her tokens are stored in {self.path.name}, AES-256-GCM encrypted: none of them is found in its {size:,} bytes")
 
     async def refresh_for_many(self, callers: int) -> None:
         self.chapter(f"2. An hour later, {callers:,} callers want her token at once")
         self.clock.advance(3601)
-        storage = self.storage()
-        clients = [self.client(storage) for _ in range(_CLIENTS)]
-        began = time.monotonic()
-        tokens = await asyncio.gather(*(clients[number % _CLIENTS].get_token("alice") for number in range(callers)))
-        took = time.monotonic() - began
+        async with aclosing(self.storage()) as storage, AsyncExitStack() as opened:
+            clients = [await opened.enter_async_context(self.client(storage)) for _ in range(_CLIENTS)]
+            began = time.monotonic()
+            tokens = await asyncio.gather(*(clients[number % _CLIENTS].get_token("alice") for number in range(callers)))
+            took = time.monotonic() - began
         refreshes = self.server.ledger.count(endpoint="token", grant_type="refresh_token")
         self.check(f"{refreshes} refreshes were sent", failed=refreshes != 1)
         self.check("callers got different tokens", failed=len({token.access_token for token in tokens}) != 1)
@@ -123,12 +129,10 @@ class _Demo:
             table.add_row(name, value)
         self.console.print(table)
         self.tell("the new tokens were in the database before any caller saw them")
-        await _close(clients, storage)
 
     async def restart(self) -> None:
         self.chapter("3. The program restarts")
-        storage = self.storage()
-        async with self.client(storage) as client:
+        async with aclosing(self.storage()) as storage, self.client(storage) as client:
             requests = self.server.ledger.count(endpoint="token")
             token = await client.get_token("alice")
             self.check("a valid stored token was refreshed", failed=self.server.ledger.count(endpoint="token") != requests)
@@ -136,12 +140,10 @@ class _Demo:
             self.check(f"the resource answered {status}", failed=status != 200)
             info = await client.get_user_info("alice")
             self.tell(f"a new client read her token from disk, without a request; the API accepts it, and says she is {info.email}")
-        await storage.aclose()
 
     async def revoke(self) -> None:
         self.chapter("4. She logs out")
-        storage = self.storage()
-        async with self.client(storage) as client:
+        async with aclosing(self.storage()) as storage, self.client(storage) as client:
             token = await client.get_token("alice")
             await client.revoke("alice")
             status = await _use(self.server.resource_url, token)
@@ -150,7 +152,6 @@ class _Demo:
             gone = await _error_of(client.get_token("alice"))
             self.check("a token was handed out after the logout", failed=not isinstance(gone, ReauthorizationRequired))
             self.tell("and deleted here: the next call says that she has to log in")
-        await storage.aclose()
 
 
 async def _error_of(call: Awaitable[object]) -> PAuthError | None:
@@ -166,11 +167,8 @@ async def _use(url: str, token: Token) -> int:
         return response.status
 
 
-async def _close(clients: Sequence[OAuth2Client], storage: DatabaseTokenStorage) -> None:
-    for client in clients:
-        await client.aclose()
-    await storage.aclose()
-
-
-def _bytes_of(folder: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+def _search(folder: Path, token: Token) -> tuple[int, bool]:
+    """How many bytes the files hold, and whether one of the token's secrets is among them."""
+    kept = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+    secrets = (token.access_token, token.refresh_token, token.id_token)
+    return len(kept), any(secret.reveal().encode() in kept for secret in secrets if secret is not None)

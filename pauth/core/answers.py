@@ -66,7 +66,7 @@ def read_answer(
         return document
     error = _read_error(document, quirks, secrets)
     if error is None:
-        return MalformedResponse(f"the {endpoint} answered HTTP {status} without an error code (RFC 6749 section 5.2)", status=status)
+        return MalformedResponse(f"the {endpoint} answered HTTP {status} without an error code (RFC 6749 section 5.2); check its URL", status=status)
     if error.transient or error.code in _TRANSIENT_ERRORS or error.code in quirks.transient_errors:
         return unavailable(response, endpoint=endpoint, now=now, error=error)
     return error
@@ -82,7 +82,9 @@ def _read_document(response: HTTPResponse, endpoint: str, quirks: Quirks) -> dic
         problem = "its content type is not JSON"
     except MalformedResponse as error:
         problem = error.message
-    return MalformedResponse(f"the {endpoint} answered HTTP {response.status} with something that cannot be read: {problem}", status=response.status)
+    return MalformedResponse(
+        f"the {endpoint} answered HTTP {response.status} with something that cannot be read: {problem}; check its URL", status=response.status
+    )
 
 
 def _is_error(document: dict[str, Any], quirks: Quirks) -> bool:

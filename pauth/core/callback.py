@@ -184,9 +184,9 @@ def _server_error(params: CallbackParams, request: AuthorizationRequest) -> Auth
     secrets = [secret for secret in (request.state, request.nonce, request.code_verifier) if secret is not None]
     error = safe_text(params.error, secrets=secrets, limit=100)
     description = safe_text(params.error_description, secrets=secrets)
-    return AuthorizationError(
-        f"the server refused the login: {error}" + (f" ({description})" if description else ""),
-        error=error,
-        error_description=description,
-        remedy=Remedy.FIX_CONFIGURATION if error in _OUR_FAULT else Remedy.LOG_IN_AGAIN,
-    )
+    said = f"the server refused the login: {error}" + (f" ({description})" if description else "")
+    if error in _OUR_FAULT:
+        advice, remedy = "check how the client is registered, and what it asks for", Remedy.FIX_CONFIGURATION
+    else:
+        advice, remedy = _START_AGAIN, Remedy.LOG_IN_AGAIN
+    return AuthorizationError(f"{said}; {advice}", error=error, error_description=description, remedy=remedy)

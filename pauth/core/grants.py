@@ -184,7 +184,7 @@ def parse_token_response(
     token = _read_token(answer, response, quirks, tuple(requested_scope), issuer, token_endpoint, previous)
     del answer
     if isinstance(token, str):
-        raise MalformedResponse(f"the token endpoint's answer cannot be used: {token}", status=response.status)
+        raise MalformedResponse(f"the token endpoint's answer cannot be used: {token}; check its URL", status=response.status)
     return token
 
 

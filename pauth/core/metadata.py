@@ -72,7 +72,7 @@ def parse_metadata(
     wanted = issuer if expected_issuer is None else expected_issuer
     named = _text(document, "issuer")
     if named is None:
-        raise MalformedResponse("the server's metadata names no issuer")
+        raise MalformedResponse("the server's metadata names no issuer; describe the server with a Provider")
     if named != wanted:
         slash = " (the two differ by a trailing slash)" if named.rstrip("/") == wanted.rstrip("/") else ""
         raise UntrustedServer(
@@ -93,7 +93,7 @@ def parse_metadata(
 
     token_endpoint = endpoint("token_endpoint")
     if token_endpoint is None:
-        raise MalformedResponse("the server's metadata names no token_endpoint")
+        raise MalformedResponse("the server's metadata names no token_endpoint; describe the server with a Provider")
     return ServerMetadata(
         issuer=named,
         token_endpoint=token_endpoint,
@@ -153,7 +153,7 @@ def _text(document: Mapping[str, Any], name: str) -> str | None:
     value = document.get(name)
     if value is None or isinstance(value, str):
         return value
-    raise MalformedResponse(f"the {name} in the server's metadata is not a string")
+    raise MalformedResponse(f"the {name} in the server's metadata is not a string; describe the server with a Provider")
 
 
 def _texts(document: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
@@ -165,11 +165,11 @@ def _texts(document: Mapping[str, Any], name: str) -> tuple[str, ...] | None:
         texts = tuple(item for item in items if isinstance(item, str))
         if len(texts) == len(items):
             return texts
-    raise MalformedResponse(f"the {name} in the server's metadata is not a list of strings")
+    raise MalformedResponse(f"the {name} in the server's metadata is not a list of strings; describe the server with a Provider")
 
 
 def _flag(document: Mapping[str, Any], name: str) -> bool:
     value = document.get(name)
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise MalformedResponse(f"the {name} in the server's metadata is not true or false")
+    raise MalformedResponse(f"the {name} in the server's metadata is not true or false; describe the server with a Provider")

@@ -115,7 +115,7 @@ def _refusal(answer: ServerError, status: int, quirks: Quirks, token: Token, now
     if dead:
         return None
     return TokenError(
-        f"the revocation endpoint refused the request: {answer.code} (HTTP {status}); the token is still alive at the server",
+        f"the revocation endpoint refused: {answer.code} (HTTP {status}); the token is still alive at the server; check how the client is registered",
         error=answer.code,
         error_description=answer.description,
         status=status,

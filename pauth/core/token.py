@@ -85,6 +85,12 @@ class Token:
         refreshable = self.refresh_token is not None
         return f"<Token type={self.token_type} scope={' '.join(self.scope)!r} expires_at={expiry} refreshable={refreshable}>"
 
+    def __copy__(self) -> Token:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Token:
+        return self
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Token cannot be pickled; keep it in a token storage instead")
 

@@ -73,7 +73,7 @@ def parse_userinfo_response(
     info = _read_userinfo(answer, quirks, expected_subject)
     del answer
     if isinstance(info, str):
-        raise UserInfoError(f"the userinfo endpoint's answer cannot be used: {info}", status=status)
+        raise UserInfoError(f"the userinfo endpoint's answer cannot be used: {info}; check its URL, or use Quirks.userinfo", status=status)
     return info
 
 

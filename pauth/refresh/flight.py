@@ -46,14 +46,11 @@ class Flight:
         if self.loop is asyncio.get_running_loop():
             await asyncio.wait((self.task,))
             return
-        waiter = asyncio.wrap_future(self.landed)
-        try:
-            while not self.landed.done():
-                if not self.loop.is_running():
-                    raise ProviderUnavailable("another event loop of this process has begun a request and was stopped; close it, or let it go on")
-                await asyncio.wait((waiter,), timeout=_LOOK_EVERY)
-        finally:
-            waiter.cancel()  # else it would be told of the landing when its own loop may be closed
+        landing = asyncio.wrap_future(self.landed)
+        while not self.landed.done():
+            if not self.loop.is_running():
+                raise ProviderUnavailable("another event loop of this process has begun a request and was stopped; close it, or let it go on")
+            await asyncio.wait((landing,), timeout=_LOOK_EVERY)
 
     def outcome(self) -> Any:
         """What the work gave, or a copy of its error: one instance raised in a thousand tasks would collect a thousand tracebacks."""
@@ -97,8 +94,7 @@ class Flights:
 
     def _land(self, key: Hashable, flight: Flight, begun: set[Flight], task: asyncio.Task[Any]) -> None:
         with self._lock:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
+            del self._flights[key]
         begun.discard(flight)
         if not task.cancelled():
             task.exception()  # asyncio would log it as "never retrieved" if all callers have left

@@ -28,7 +28,11 @@ def read_grant(tokens: Mapping[str, Any]) -> StoredGrant:
     :raises UnsupportedRecord: there is no usable token in it.
     """
     ended = tokens.get(_ENDED)
-    return StoredGrant(token_from_dict(tokens), None if ended is None else str(ended))
+    try:
+        token = token_from_dict(tokens)
+    finally:
+        del tokens  # SH-5
+    return StoredGrant(token, None if ended is None else str(ended))
 
 
 def write_grant(grant: StoredGrant) -> dict[str, Any]:

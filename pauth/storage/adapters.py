@@ -174,10 +174,12 @@ def _versioned(found: object) -> tuple[dict[str, Any], int]:
     if found is None:
         return {}, 0
     if not isinstance(found, dict):
-        raise UnsupportedRecord(f"the token storage gave a {type(found).__name__}; get_token must return a dict or None")
+        found = type(found).__name__  # SH-5: what was found may hold tokens
+        raise UnsupportedRecord(f"the token storage gave a {found}; get_token must return a dict or None")
     tokens = dict(cast("dict[str, Any]", found))
     version = tokens.pop(VERSION_MEMBER, 1)  # saved by another library, or before pauth
     if type(version) is not int or version < 1:
+        del found, tokens, version
         raise UnsupportedRecord(f"the token storage gave a dict whose {VERSION_MEMBER!r} is no positive integer")
     return tokens, version
 

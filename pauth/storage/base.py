@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn, Protocol, runtime_checkable
 
 from pauth.errors import InvalidUserId
 
@@ -95,7 +95,7 @@ class RecordKey:
     namespace: str
     """The provider's and client's identity; ``""`` for records saved through the three plain methods."""
 
-    user_id: str
+    user_id: str = field(repr=False)  # it may be personal data
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
@@ -119,6 +119,9 @@ class Record:
     def __repr__(self) -> str:
         # user ids may be personal data and tokens are secrets: neither is shown
         return f"<Record version={self.version} stored_at={self.stored_at:.0f}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Record cannot be pickled: its tokens would leave the store unencrypted")
 
 
 @runtime_checkable

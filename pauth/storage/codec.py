@@ -88,7 +88,7 @@ class Codec:
         data = memoryview(data)  # which does not print, where a traceback shows locals (SH-5)
         magic, format_version, flags = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0)
         if magic != _MAGIC:
-            raise UnsupportedRecord("a stored record was not written by pauth")
+            raise UnsupportedRecord("a stored record was not written by pauth; use another store, or convert it")
         if format_version != _FORMAT or flags & ~_KNOWN_FLAGS:
             raise UnsupportedRecord(f"a stored record has format {format_version}.{flags}; a newer version of pauth wrote it: upgrade this one")
         body = data[_HEADER.size :]
@@ -98,12 +98,14 @@ class Codec:
     def _plaintext(self, body: memoryview) -> memoryview:
         if self._keyring is not None:
             # whoever can write to the store could plant one (VC-6)
-            raise RecordTampered("a stored record is plaintext, but this storage is encrypted; plaintext is not trusted here")
+            raise RecordTampered(
+                "a stored record is plaintext, but this storage is encrypted; plaintext is not trusted here; let the user log in again"
+            )
         return body
 
     def _unseal(self, kind: RecordKind, key: RecordKey | str, version: int, header: memoryview, body: memoryview) -> bytes:
         if len(body) < _SEAL.size + _TAG_BYTES:
-            raise RecordTampered("a stored record is cut short")
+            raise RecordTampered("a stored record is cut short; restore it from a backup, or let the user log in again")
         key_id, nonce, bound_version = _SEAL.unpack_from(body)
         if self._keyring is None:
             raise UnknownEncryptionKey(f"a stored record is encrypted with key {key_id.hex()}, but this storage has no key")
@@ -115,7 +117,9 @@ class Codec:
         if bound_version in (0, version):
             with suppress(InvalidTag):
                 return encryption_key.cipher.decrypt(nonce, body[_SEAL.size :], _associated_data(header, key_id, kind, key, bound_version))
-        raise RecordTampered("a stored record failed authentication: it was changed, moved from another place, or rolled back")
+        raise RecordTampered(
+            "a stored record failed authentication: it was changed, moved from another place, or rolled back; let the user log in again"
+        )
 
 
 def _associated_data(header: bytes | memoryview, key_id: bytes, kind: RecordKind, key: RecordKey | str, version: int) -> bytes:

@@ -114,7 +114,7 @@ class DatabaseTokenStorage:
             return None
         version, stored_at, expires_at, data = rows[0]
         tokens = self._codec.decode(RecordKind.TOKENS, key, version, data)
-        return Record(key, tokens, version, stored_at / 1000, None if expires_at is None else expires_at / 1000)
+        return Record(key, tokens, version, stored_at / 1000, _seconds(expires_at))
 
     async def replace(
         self, key: RecordKey, tokens: Mapping[str, Any], *, expected_version: int | None, expires_at: float | None = None
@@ -161,16 +161,17 @@ class DatabaseTokenStorage:
         if not self._closed:
             self._closed = True
             await self._operations.drain(patience=self._timeout)
-            await self._operations.run(self._engines.close())
+            await self._operations.run(self._engines.close(), patience=self._timeout)
 
     async def _write(self, record: Record, expected_version: int | None) -> Record | None:
         # without a predecessor the version cannot be known, so it is not bound: a record may have been deleted here, and versions go on
         version = expected_version + 1 if expected_version else 0
         stored_at = _milliseconds(record.stored_at)
+        expires_at = None if record.expires_at is None else _milliseconds(record.expires_at)
         parameters: dict[str, Any] = {
             "p_id": sql.row_id(record.key.namespace, record.key.user_id),
             "p_stored_at": stored_at,
-            "p_expires_at": None if record.expires_at is None else _milliseconds(record.expires_at),
+            "p_expires_at": expires_at,
             "p_record": memoryview(self._codec.encode(RecordKind.TOKENS, record.key, version, record.tokens)),  # nor does this print
         }
         if expected_version:
@@ -184,7 +185,7 @@ class DatabaseTokenStorage:
             if not rows:
                 return None
             version = rows[0][0]
-        return dataclasses.replace(record, version=version, stored_at=stored_at / 1000)
+        return dataclasses.replace(record, version=version, stored_at=stored_at / 1000, expires_at=_seconds(expires_at))
 
     def _now(self) -> int:
         return _milliseconds(self._clock.time())
@@ -216,3 +217,7 @@ def _engines(url: Secret | URL | AsyncEngine, *, plaintext: bool, timeout: float
 
 def _milliseconds(seconds: float) -> int:
     return round(check_moment(seconds) * 1000)
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

@@ -38,7 +38,7 @@ class Detached:
         if not task.done():
             raise StorageUnavailable(f"the token storage did not answer within {patience:g} seconds; what it was asked to do may still happen")
         if task.cancelled():
-            raise StorageUnavailable("the token storage's operation was cancelled from inside")
+            raise StorageUnavailable("the token storage's operation was cancelled from inside; try again later")
         return task.result()
 
     async def drain(self, *, patience: float) -> None:

@@ -7,10 +7,14 @@ its own (P15). Between them the database keeps order, as between processes.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
+from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
@@ -22,12 +26,19 @@ __all__ = ["Engines", "engines_for_engine"]
 
 
 class _Slot:
-    __slots__ = ("engine", "lock", "ready")
+    """One event loop's engine, and the driver's connections it made, by which it can be closed from elsewhere."""
+
+    __slots__ = ("connections", "engine", "lock", "process", "ready")
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
+        self.connections: weakref.WeakSet[Any] = weakref.WeakSet()
         self.lock = asyncio.Lock()
+        self.process = os.getpid()
         self.ready = False
+
+    def remember(self, connection: Any, _: object) -> None:
+        self.connections.add(connection.driver_connection)
 
 
 class Engines:
@@ -64,23 +75,42 @@ class Engines:
     async def close(self) -> None:
         """Close the connections of every event loop."""
         with self._mutex:
-            slots, self._slots = list(self._slots.values()), {}
-        await self._dispose(slots)
+            own = self._slots.pop(asyncio.get_running_loop(), None)
+            others = self._take(lambda _: True)
+        if not self._shared:
+            if own is not None:
+                with suppress(SQLAlchemyError):  # what cannot be closed is closed already
+                    await own.engine.dispose()
+            if others:
+                await asyncio.to_thread(_abandon, others)
 
     async def _add(self, loop: asyncio.AbstractEventLoop) -> _Slot:
         with self._mutex:
-            over = [self._slots.pop(other) for other in tuple(self._slots) if other.is_closed()]
+            over = self._take(lambda other: other.is_closed())
             if self._shared and self._slots:
                 raise ConfigurationError("this SQLAlchemy engine serves another event loop; give the storage a URL, or each loop its own engine")
             slot = self._slots[loop] = _Slot(self._make())
-        await self._dispose(over)
+        if not self._shared:
+            event.listen(slot.engine.sync_engine, "connect", slot.remember)
+            if over:
+                await asyncio.to_thread(_abandon, over)
         return slot
 
-    async def _dispose(self, slots: list[_Slot]) -> None:
-        if not self._shared:
-            for slot in slots:
-                with suppress(SQLAlchemyError):  # what cannot be closed is closed already
-                    await slot.engine.dispose()
+    def _take(self, chosen: Callable[[asyncio.AbstractEventLoop], bool]) -> list[_Slot]:
+        # what a fork copied is neither used nor touched: its threads are in the parent, its locks may be held for ever
+        mine = [loop for loop, slot in self._slots.items() if slot.process == os.getpid() and chosen(loop)]
+        return [self._slots.pop(loop) for loop in mine]
+
+
+def _abandon(slots: list[_Slot]) -> None:
+    """Let go of other event loops' connections. Called in a worker thread, where there is no loop.
+
+    Nobody waits for them: the thread of a connection whose loop ended in the middle of an operation is dead, and would not answer.
+    """
+    for slot in slots:
+        for connection in tuple(slot.connections):
+            connection.stop()
+        slot.engine.sync_engine.dispose(close=False)
 
 
 def engines_for_engine(engine: AsyncEngine) -> Engines:

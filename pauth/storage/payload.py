@@ -97,7 +97,7 @@ def parse(dialect: int, text: bytes | memoryview) -> dict[str, Any]:
         value = orjson.loads(text) if dialect == PLAIN_JSON else json.loads(str(text, "utf-8", "surrogatepass"))
     if not isinstance(value, dict):
         del value, text
-        raise UnsupportedRecord("a stored record does not hold a JSON object as pauth writes it")
+        raise UnsupportedRecord("a stored record does not hold a JSON object as pauth writes it; use another store, or convert it")
     return cast("dict[str, Any]", value)
 
 

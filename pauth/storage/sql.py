@@ -181,5 +181,5 @@ def error_for(error: SQLAlchemyError | sqlite3.Error) -> PAuthError:
     if family in _STAYS:
         return TokenStorageError(f"the token database failed ({name}): {_STAYS[family]}")
     if family in _PASSES:
-        return StorageUnavailable(f"the token database is not available ({name}): {_PASSES[family]}")
-    return StorageUnavailable(f"the token database is not available ({name or type(error).__name__})")
+        return StorageUnavailable(f"the token database is not available ({name}): {_PASSES[family]}; try again later")
+    return StorageUnavailable(f"the token database is not available ({name or type(error).__name__}); try again later")

@@ -115,7 +115,7 @@ def _create(path: str) -> bool:
 def _check_existing(path: str, *, plaintext: bool) -> None:
     info = Path(path).stat()
     if not stat.S_ISREG(info.st_mode):
-        raise ConfigurationError("the token database's path is not a file")
+        raise ConfigurationError("the token database's path is not a file; name another, or move away what is there")
     if os.name == "posix" and info.st_mode & 0o077:
         problem = f"the token database's file has mode {stat.S_IMODE(info.st_mode):04o}: other users of this machine can open it; chmod 600 it"
         if plaintext:
@@ -127,4 +127,4 @@ def _error_for_file(error: OSError) -> PAuthError:
     what = f"the token database's file cannot be opened: {os.strerror(error.errno or 0)}"
     if error.errno in _FIX_THE_PATH:
         return ConfigurationError(f"{what}; its folder must exist and be yours to write in")
-    return StorageUnavailable(what)
+    return StorageUnavailable(f"{what}; try again later")

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pauth import AsyncTokenStorage, BaseTokenStorage, Login, MemoryTokenStorage, OAuth2Client, Provider, ServerMetadata
 from pauth.storage import CoordinatedTokenStorage, Record, RecordKey
-from pauth.testing import AuthorizationServer, Client, ManualClock
+from pauth.testing import AuthorizationServer, Client, ManualClock, SeenRequest, faults
+from pauth.testing.messages import Endpoint
 from tests.storage.kit import BlockingStorage, DictStorage, database
 
 CALLBACK: Final = "https://app.example/callback"
@@ -63,7 +64,7 @@ class Bench:
     def storage(self, kind: str) -> AsyncTokenStorage | BaseTokenStorage:
         """A storage of one of :data:`STORAGES`, closed at the end of the test."""
         if kind == "sqlite":
-            storage = database(self.folder, clock=self.clock)
+            storage = database(self.folder, clock=self.clock, timeout=120)  # a thousand callers on a busy machine take their time
             self.stack.push_async_callback(storage.aclose)
             return storage
         return MemoryTokenStorage(clock=self.clock) if kind == "memory" else DictStorage() if kind == "three methods" else BlockingStorage()
@@ -87,6 +88,17 @@ class Bench:
     async def log_in(self, client: OAuth2Client, user: str = "alice", **options: Any) -> Login:
         return await client.handle_callback(await self.callback(client, user=user, **options))
 
+    def watch(self, endpoint: Endpoint) -> list[SeenRequest]:
+        """The requests to an endpoint from now on, as they come."""
+        seen: list[SeenRequest] = []
+
+        def look(request: SeenRequest) -> bool:
+            seen.append(request)
+            return False  # so the fault is never played
+
+        self.server.script(endpoint, faults.drop_before(), when=look)
+        return seen
+
     def exchanges(self) -> int:
         """How many authorization codes the server was sent."""
         return self.server.ledger.count(endpoint="token", grant_type="authorization_code")
@@ -98,7 +110,7 @@ class Bench:
 @asynccontextmanager
 async def bench_at(folder: Path, **options: Any) -> AsyncGenerator[Bench, None]:
     clock = ManualClock()
-    async with AsyncExitStack() as stack, AuthorizationServer(clock=clock, secret_marker="CANARY-", **options) as server:
+    async with AuthorizationServer(clock=clock, secret_marker="CANARY-", **options) as server:
         registered = server.register_client("client-1", CLIENT_SECRET, redirect_uris=[CALLBACK])
         async with AsyncExitStack() as clients:
             yield Bench(server, clock, registered, clients, folder)

@@ -65,7 +65,6 @@ async def test_exchange_code_checks_what_handle_callback_checks(bench: Bench) ->
     assert bench.exchanges() == 0
 
 
-
 async def test_the_repr_of_a_login(bench: Bench) -> None:
     login = await bench.log_in(bench.client())
     assert repr(login) == f"<Login {login.token!r}>"

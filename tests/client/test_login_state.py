@@ -119,10 +119,10 @@ async def test_ax4_a_login_expires(bench: Bench, kind: str, after: float, in_tim
         assert bench.exchanges() == 0
 
 
-@pytest.mark.parametrize("timeout", [0, -1, 3601])
-async def test_ax4_a_login_timeout_is_at_most_an_hour(bench: Bench, timeout: float) -> None:
+@pytest.mark.parametrize("seconds", [0, -1, 3601])
+async def test_ax4_a_login_timeout_is_at_most_an_hour(bench: Bench, seconds: float) -> None:
     with pytest.raises(ConfigurationError, match="at most 3600"):
-        await bench.client(login_timeout=timeout).get_authorization_url()
+        await bench.client(login_timeout=seconds).get_authorization_url()
 
 
 async def test_ax5_a_login_of_another_client_is_refused(bench: Bench) -> None:

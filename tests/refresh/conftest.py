@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from pauth.testing import ManualClock
-from tests.refresh.kit import KINDS, FaultyStorage, Rotating, Storage, World, make_storage, world
-
+from tests.refresh.kit import KINDS, FaultyStorage, Rotating, Storage, World, close, make_storage, world
 
 
 @pytest.fixture
@@ -22,8 +21,7 @@ async def storage(request: pytest.FixtureRequest, strict: World, tmp_path: Path)
     """A storage of every kind."""
     made = make_storage(request.param, tmp_path, strict.clock)
     yield made
-    if hasattr(made, "aclose"):
-        await made.aclose()
+    await close(made)
 
 
 @pytest.fixture

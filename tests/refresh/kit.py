@@ -45,7 +45,7 @@ KINDS: Final = ("memory", "sqlite", "async class", "blocking class")
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the event loop turn until ``condition`` holds."""
-    while not condition():  # noqa: ASYNC110  # what is waited for has no event
+    while not condition():  # what is waited for has no event
         await asyncio.sleep(0)
 
 
@@ -112,6 +112,12 @@ def make_storage(kind: str, folder: Path, clock: ManualClock) -> Storage:
     return AsyncClass() if kind == "async class" else BlockingClass()
 
 
+async def close(storage: Storage) -> None:
+    """Let go of connections, where there are any."""
+    if isinstance(storage, CoordinatedTokenStorage):
+        await storage.aclose()
+
+
 def database(folder: Path, clock: ManualClock, key: EncryptionKey) -> DatabaseTokenStorage:
     # a thousand callers wait in line; a busy machine must not fail a test
     return DatabaseTokenStorage(f"sqlite+aiosqlite:///{folder / 'tokens.db'}", encryption_key=key, clock=clock, timeout=120.0)
@@ -143,9 +149,12 @@ class Hold:
         self.arrived = asyncio.Event()
         self.released = asyncio.Event()
 
-    async def __call__(self, write: Write) -> Record | None:
+    async def wait(self) -> None:
         self.arrived.set()
         await self.released.wait()
+
+    async def __call__(self, write: Write) -> Record | None:
+        await self.wait()
         return await write()
 
 
@@ -175,6 +184,19 @@ class FaultyStorage(MemoryTokenStorage):
         if record is not None:
             self.acknowledged.add(Secret(record.tokens["access_token"]))
         return record
+
+    def hold_next_load(self, key: RecordKey) -> Hold:
+        """Let the next reader of ``key`` read now, and have what it read when the hold is released: old by then."""
+        hold, number = Hold(), self.loads + 1
+
+        async def read_and_wait(loads: int) -> None:
+            if loads == number:
+                read = await MemoryTokenStorage.load(self, key)
+                await hold.wait()
+                self.stale = read
+
+        self.before_load = read_and_wait
+        return hold
 
     async def replace(
         self, key: RecordKey, tokens: Mapping[str, Any], *, expected_version: int | None, expires_at: float | None = None

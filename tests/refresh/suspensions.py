@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -66,7 +66,7 @@ def _task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) ->
 
 
 @contextmanager
-def counting(at: int, then: Callable[[Episode], object]) -> Iterator[Episode]:
+def counting(at: int, then: Callable[[Episode], object]) -> Generator[Episode]:
     """In this block begin tasks; at their suspension number ``at`` (from 0 on, over all of them) ``then`` is called."""
     loop = asyncio.get_running_loop()
     loop.set_task_factory(_task_factory)

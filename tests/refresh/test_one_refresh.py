@@ -12,7 +12,7 @@ import pytest
 from pauth.client import OAuth2Client
 from pauth.storage import MemoryTokenStorage
 from pauth.testing import faults
-from tests.refresh.kit import BlockingClass, Storage, World, is_hash_of, stored_token
+from tests.refresh.kit import KEY, BlockingClass, FaultyStorage, Rotating, Storage, World, is_hash_of, stored_token
 
 
 async def _rush(world: World, storage: Storage, *, callers: int, clients: int = 10) -> None:
@@ -95,3 +95,21 @@ async def test_p1_refresh_gives_a_new_token_whatever_the_expiry(strict: World, s
         assert await client.get_token("alice") == third
     assert len({token.access_token for token in (first, second, third)}) == 3
     assert len(strict.refreshes) == 2
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+async def test_p1_a_caller_with_an_old_reading_takes_what_was_stored_meanwhile(rotating: Rotating, faulty: FaultyStorage, *, fresh: bool) -> None:
+    """The refresh ended between its reading and its asking. What it finds is used, or refreshed in turn if it has expired too."""
+    coordinator = rotating.coordinator(faulty)
+    await rotating.stored_expired(faulty)
+    slow = faulty.hold_next_load(KEY)
+    late = asyncio.create_task(coordinator.get(KEY))
+    await slow.arrived.wait()
+    newer = await coordinator.get(KEY)
+    if not fresh:
+        rotating.clock.advance(3600)
+    slow.released.set()
+    token = await late
+    assert (token == newer) == fresh
+    assert token == rotating.last
+    assert len(rotating.sent) == (1 if fresh else 2)

@@ -10,7 +10,6 @@ import pytest
 from pauth.client import OAuth2Client
 from pauth.core.token import Token
 from pauth.errors import PAuthError, RecordTampered, StorageUnavailable
-from pauth.storage import MemoryTokenStorage
 from tests.refresh.kit import (
     KEY,
     AsyncClass,
@@ -26,6 +25,7 @@ from tests.refresh.kit import (
     stored_token,
     until,
 )
+from tests.support.canary_plugin import Canary
 
 _ATTEMPTS = 6
 """How often one refresh tries to store its token."""
@@ -146,7 +146,7 @@ async def test_p4_while_the_old_token_is_valid_a_store_that_only_reads_costs_not
     assert len(strict.refreshes) == 1
 
 
-async def test_p4_an_unsaved_token_outlives_the_clients_of_a_users_own_class(strict: World) -> None:
+async def test_p4_an_unsaved_token_outlives_the_clients_of_a_users_own_class(strict: World, canary: Canary) -> None:
     class Full(AsyncClass):
         full = False
 
@@ -163,6 +163,7 @@ async def test_p4_an_unsaved_token_outlives_the_clients_of_a_users_own_class(str
         with pytest.raises(StorageUnavailable):
             await passing(strict.clock, client.get_token("alice"))
     del client
+    canary.examine_errors()  # it holds the errors, which hold the frames, which hold the client
     gc.collect()
     storage.full = False
     async with strict.client(storage) as client:
@@ -195,16 +196,7 @@ async def test_p4_a_caller_with_an_old_reading_does_not_lose_an_unsaved_token(ro
     coordinator = rotating.coordinator(faulty)
     first = rotating.issue()
     await coordinator.login(KEY, first)
-    slow = Hold()
-
-    async def first_is_slow(loads: int) -> None:
-        if loads == 1:
-            read = await MemoryTokenStorage.load(faulty, KEY)
-            slow.arrived.set()
-            await slow.released.wait()
-            faulty.stale = read
-
-    faulty.before_load = first_is_slow
+    slow = faulty.hold_next_load(KEY)
     late = asyncio.create_task(coordinator.get(KEY))
     await slow.arrived.wait()
     await coordinator.refresh(KEY)

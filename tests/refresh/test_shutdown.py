@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -110,48 +111,32 @@ def test_p4_asyncio_run_ends_while_a_blocking_class_writes(rotating: Rotating) -
     assert asyncio.run(stored_token(storage)) == rotating.last
 
 
-def test_p4_asyncio_run_ends_while_the_database_writes(rotating: Rotating, tmp_path: Path) -> None:
-    key = EncryptionKey.generate()
+@pytest.mark.filterwarnings("ignore:The garbage collector:sqlalchemy.exc.SAWarning", "ignore:.*aiosqlite:ResourceWarning")  # they are right
+def test_p4_asyncio_run_ends_at_every_await_of_a_refresh_with_the_database(rotating: Rotating, tmp_path: Path) -> None:
+    """The program forgets to close anything: at each await of the refresh in turn its main coroutine returns."""
+    storage = database(tmp_path, rotating.clock, EncryptionKey.generate())
 
     async def program(at: int) -> bool:
-        """The loop ends ``at`` suspensions after the server has answered. Whether the refresh was still under way then."""
-        storage = database(tmp_path, rotating.clock, key)
-        await rotating.stored_expired(storage)
+        """Whether the refresh was still under way at the end."""
         coordinator = rotating.coordinator(storage)
+        await rotating.stored_expired(storage)
         reached = asyncio.Event()
-
-        async def answering() -> None:
-            nonlocal answered
-            answered = episode.suspensions
-
-        answered = 1_000_000
-
-        def look(_: Episode) -> None: ...
-
-        with counting(-1, look) as episode:
-            rotating.script.append(answering)
-            count = episode.count
-
-            def counted() -> None:
-                count()
-                if episode.suspensions > answered + at:
-                    reached.set()
-
-            episode.count = counted  # type: ignore[method-assign]
+        with counting(at, lambda _: reached.set()):
             caller = asyncio.create_task(coordinator.get(KEY))
-        await asyncio.wait((caller, asyncio.create_task(reached.wait())), return_when=asyncio.FIRST_COMPLETED)
+        reaching = asyncio.create_task(reached.wait())
+        await asyncio.wait((caller, reaching), return_when=asyncio.FIRST_COMPLETED)
         return not caller.done()
 
-    async def check() -> None:
-        storage = database(tmp_path, rotating.clock, key)
-        assert await stored_token(storage) == rotating.last
-        await storage.aclose()
-
-    at = 0
-    while asyncio.run(program(at)):
-        asyncio.run(check())
+    at, saved, under_way = 0, 0, True
+    while under_way:
+        before = len(rotating.sent)
+        under_way = asyncio.run(program(at))
+        saved += under_way and len(rotating.sent) > before
+        assert asyncio.run(stored_token(storage)) == rotating.last, f"the rotated token is lost at {at}"
         at += 1
-    assert at > 1
+    assert saved >= 2
+    asyncio.run(storage.aclose())
+    gc.collect()
 
 
 def _until_cancelled(arrived: asyncio.Event) -> Callable[[Write], Awaitable[None]]:

@@ -73,8 +73,27 @@ class Bench:
     client: Client
     clock: ManualClock
     transport: Transport
-    directory: ServerDirectory
-    endpoints: ServerEndpoints
+    provider: Provider | None
+    client_auth: str | None = None
+    directory: ServerDirectory = field(init=False)
+    endpoints: ServerEndpoints = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all that was fetched, as a new process does."""
+        server = self.server.issuer if self.provider is None else self.provider.metadata
+        self.directory = ServerDirectory(self.transport.send, server, allow_insecure_http=False, clock=self.clock)
+        self.endpoints = ServerEndpoints(
+            provider=self.provider,
+            directory=self.directory,
+            transport=self.transport,
+            client_id=self.client.client_id,
+            client_secret=None if self.client.client_secret is None else Secret(self.client.client_secret),
+            client_auth=self.client_auth,
+            clock=self.clock,
+        )
 
     async def log_in(self, scope: Sequence[str] = ("openid",), *, user: str = "alice", **changes: Any) -> AuthorizationResponse:
         """Begin a login and go through it in the browser; ``changes`` are to the authorization request."""
@@ -137,18 +156,12 @@ async def bench(
         client = server.register_client("client-1", redirect_uris=[CALLBACK], auth_method=auth_method)
         record: Provider | None = None
         if provider is not None:
-            record = Provider(name="double", **{"oidc": True, **provider, "metadata": metadata_of(server, **provider.get("metadata", {}))})
+            members: dict[str, Any] = {"oidc": True, **provider, "metadata": metadata_of(server, **provider.get("metadata", {}))}
+            record = Provider(name="double", **members)
         transport = Transport(clock=clock)
-        directory = ServerDirectory(transport.send, server.issuer if record is None else record.metadata, allow_insecure_http=False, clock=clock)
-        endpoints = ServerEndpoints(
-            provider=record,
-            directory=directory,
-            transport=transport,
-            client_id=client.client_id,
-            client_secret=None if client.client_secret is None else Secret(client.client_secret),
-            client_auth=client_auth,
-            clock=clock,
-        )
-        yield Bench(server, client, clock, transport, directory, endpoints)
-        await directory.drain()
-        await transport.aclose()
+        made = Bench(server, client, clock, transport, record, client_auth)
+        try:
+            yield made
+        finally:
+            await made.directory.drain()
+            await transport.aclose()

@@ -150,7 +150,7 @@ class StorageContract:
 
     async def test_load_gives_what_replace_gave(self, storage: CoordinatedTokenStorage, clock: ManualClock) -> None:
         for expected_version in (0, 1, None):
-            written = await storage.replace(ALICE, TOKENS, expected_version=expected_version, expires_at=clock.time() + 0.125)
+            written = await storage.replace(ALICE, TOKENS, expected_version=expected_version, expires_at=clock.time() + 1 / 3)
             assert written is not None
             assert await storage.load(ALICE) == written
             assert written.key == ALICE
@@ -197,15 +197,15 @@ class StorageContract:
     async def test_64_writers_that_read_and_try_again_lose_no_write_sq_2(self, storage: CoordinatedTokenStorage) -> None:
         async def count_up() -> list[int]:
             won: list[int] = []
-            while (record := await storage.load(ALICE)) is None or record.version < 6:
+            while (record := await storage.load(ALICE)) is None or record.version < 4:
                 version, count = (record.version, record.tokens["count"]) if record else (0, 0)
                 if written := await storage.replace(ALICE, {"count": count + 1}, expected_version=version):
                     won.append(written.version)
             return won
 
         versions = await asyncio.gather(*(count_up() for _ in range(64)))
-        assert sorted(version for won in versions for version in won) == [1, 2, 3, 4, 5, 6]
-        assert plain(await storage.load(ALICE)) == {"count": 6}
+        assert sorted(version for won in versions for version in won) == [1, 2, 3, 4]
+        assert plain(await storage.load(ALICE)) == {"count": 4}
 
     async def test_64_unconditional_writers_all_count_p13(self, storage: CoordinatedTokenStorage) -> None:
         records = await asyncio.gather(*(storage.replace(ALICE, {"writer": writer}, expected_version=None) for writer in range(64)))

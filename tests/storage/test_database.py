@@ -372,6 +372,6 @@ async def test_a_failing_statement_shows_no_parameters_sh_1(storage: DatabaseTok
     with pytest.raises(TokenStorageError) as caught:
         await storage.save_token("alice-canary", TOKENS)
         await storage.save_token("alice", TOKENS)
-    assert str(caught.value) == "the token database is not available (SQLITE_CONSTRAINT_TRIGGER)"
+    assert str(caught.value) == "the token database is not available (SQLITE_CONSTRAINT_TRIGGER); try again later"
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None

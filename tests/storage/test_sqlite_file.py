@@ -128,7 +128,7 @@ async def test_a_full_disk_at_the_first_start_is_worth_another_try_p12(tmp_path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pauth.storage.sqlite.os.open", refuse)
-        await fails(database(tmp_path), StorageUnavailable, "^the token database's file cannot be opened: No space left on device$")
+        await fails(database(tmp_path), StorageUnavailable, "^the token database's file cannot be opened: No space left on device; try again later$")
 
 
 async def test_a_storage_works_once_its_folder_is_there(tmp_path: Path) -> None:
@@ -141,9 +141,19 @@ async def test_a_storage_works_once_its_folder_is_there(tmp_path: Path) -> None:
 
 def test_a_file_system_without_shared_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # SQLite answers with the mode it stays in: as for a database in memory
-    monkeypatch.setattr("pauth.storage.sqlite._create", lambda _: True)
+    monkeypatch.setattr("pauth.storage.sqlite._create", bool)
     with pytest.raises(ConfigurationError, match="local disk"):
         prepare_file(":memory:", plaintext=False, timeout=1)
+
+
+def test_a_database_locked_before_its_first_start_is_unavailable(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.db"
+    path.touch(0o600)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StorageUnavailable, match="SQLITE_BUSY"):
+            prepare_file(str(path), plaintext=False, timeout=0.01)
+    prepare_file(str(path), plaintext=False, timeout=0.01)
 
 
 def test_preparing_twice_changes_nothing(tmp_path: Path) -> None:
@@ -154,7 +164,7 @@ def test_preparing_twice_changes_nothing(tmp_path: Path) -> None:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_eight_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
+def test_several_processes_may_make_the_file_at_once(tmp_path: Path) -> None:
     program = f"""
 import asyncio, sys
 from pauth.storage import DatabaseTokenStorage, EncryptionKey
@@ -167,12 +177,12 @@ asyncio.run(main())
 """
     processes = [
         subprocess.Popen([sys.executable, "-c", program, str(number)], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for number in range(8)
+        for number in range(4)
     ]
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 8
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [("", 0)] * 4
     with closing(sqlite3.connect(tmp_path / "tokens.db")) as connection:
-        assert connection.execute("SELECT count(*) FROM pauth_tokens").fetchone() == (8,)
+        assert connection.execute("SELECT count(*) FROM pauth_tokens").fetchone() == (4,)

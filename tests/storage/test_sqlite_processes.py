@@ -34,7 +34,7 @@ asyncio.run(main())
 
 COUNT_UP = """
 won = 0
-while won < 25:
+while won < 10:
     record = await storage.load(ALICE)
     version, count = (record.version, record.tokens["count"]) if record else (0, 0)
     won += await storage.replace(ALICE, {"count": count + 1, "token": "CANARY" * 50}, expected_version=version) is not None
@@ -48,7 +48,7 @@ async def test_processes_lose_no_write_sq_2(tmp_path: Path) -> None:
     async with aclosing(database(tmp_path)) as storage:
         record = await storage.load(ALICE)
     assert record is not None
-    assert (record.version, record.tokens["count"]) == (100, 100)
+    assert (record.version, record.tokens["count"]) == (40, 40)
 
 
 TAKE = """
@@ -128,6 +128,27 @@ def test_a_forked_child_has_connections_of_its_own_p15(tmp_path: Path) -> None:
     process = start(tmp_path, "import warnings; warnings.simplefilter('ignore', DeprecationWarning)\n" + FORK)
     output, errors = process.communicate()
     assert (output, errors) == ("{'n': 1} {'n': 2} {'n': 3}\n", "")
+
+
+ABANDON = """
+for turns in (0, 1, 3, 10, 30, 100):
+    def in_a_loop_of_its_own():
+        async def abandon():
+            task = asyncio.create_task(storage.save_token("alice", {"n": turns}))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        asyncio.run(abandon())  # which cancels every task, the operation's own too
+        asyncio.run(storage.save_token("bob", {"n": turns}))
+    await asyncio.to_thread(in_a_loop_of_its_own)
+    print(await storage.get_token("bob"))
+await storage.aclose()
+"""
+
+
+def test_an_event_loop_that_ends_in_the_middle_leaves_the_storage_usable_p15(tmp_path: Path) -> None:
+    # in a process of its own: aiosqlite's thread complains on standard error when the loop it answers to is gone
+    output, _ = start(tmp_path, ABANDON).communicate()
+    assert output.splitlines() == [f"{{'n': {turns}}}" for turns in (0, 1, 3, 10, 30, 100)]
 
 
 async def test_two_storages_on_one_file_see_each_other(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ async def test_sqlite(scheme: str, tmp_path: Path) -> None:
         ("memory:", "no storage URL; write memory://"),
         ("redis://:CANARY-password@host/0", "scheme 'redis'; write memory:// or sqlite"),
         ("postgresql+asyncpg://user:CANARY-password@host/db", r"scheme 'postgresql\+asyncpg'"),
-        ("file:///tmp/tokens", "scheme 'file'"),
+        ("file:///var/tokens", "scheme 'file'"),
         ("sqlite+pysqlite:///tokens.db", r"scheme 'sqlite\+pysqlite'"),
         ("sqlite://", "must name a file"),
         ("sqlite:///", "must name a file"),

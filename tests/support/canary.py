@@ -20,7 +20,7 @@ from pauth.secret import Secret
 
 CANARY: Final = "CANARY"
 
-_PACKAGE: Final = str(Path(pauth.errors.__file__).parent)
+_PACKAGE: Final = Path(pauth.errors.__file__).parent
 _DEPTH: Final = 6
 _EXCERPT: Final = 60
 
@@ -68,16 +68,26 @@ def leaks_in_error(error: BaseException) -> Iterator[str]:
 
 
 def _leaks_of_one(error: BaseException, path: str) -> Iterator[str]:
-    for name, show in (("str", str), ("repr", repr)):
+    for name, show in (("str", str), ("repr", shown)):
         if hit := excerpt(show(error)):
             yield f"{path}: {name}(): {hit}"
     for name in ("args", "__dict__", "__notes__"):
         yield from _leaks_in_object(getattr(error, name, ()), f"{path}.{name}")
-    inside = ((frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if frame.f_code.co_filename.startswith(_PACKAGE))
-    for summary in traceback.StackSummary.extract(inside, lookup_lines=False, capture_locals=True):
-        for local, shown in (summary.locals or {}).items():
-            if hit := excerpt(shown):
-                yield f"{path}: traceback local {local!r} of {summary.name}() in {Path(summary.filename).name}:{summary.lineno}: {hit}"
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if file.is_relative_to(_PACKAGE):
+            # what traceback.TracebackException(capture_locals=True) shows
+            for local, value in frame.f_locals.items():
+                if hit := excerpt(shown(value)):
+                    yield f"{path}: traceback local {local!r} of {frame.f_code.co_name}() in {file.name}:{line}: {hit}"
+
+
+def shown(value: object) -> str:
+    """``repr(value)``, also of a value that has none (an integer of thousands of digits)."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001  # a foreign repr may raise anything
+        return ""
 
 
 _OPAQUE: Final = (

@@ -24,7 +24,7 @@ from typing import Any, Final, cast
 import pytest
 
 from pauth.errors import PAuthError
-from tests.support.canary import excerpt, leaks_in_error, leaks_in_files
+from tests.support.canary import excerpt, leaks_in_error, leaks_in_files, shown
 
 _STANDARD_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({})))
 
@@ -64,10 +64,10 @@ class _LogSink(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         sink = f"log record of {record.name!r} ({record.levelname})"
         self.canary.check(self.format(copy.copy(record)), sink)  # a copy: formatting caches the traceback in the record
-        self.canary.check(repr(record.args), f"{sink}, args")
+        self.canary.check(shown(record.args), f"{sink}, args")
         for name, value in vars(record).items():
             if name not in _STANDARD_ATTRIBUTES:
-                self.canary.check(repr(value), f"{sink}, extra {name!r}")
+                self.canary.check(shown(value), f"{sink}, extra {name!r}")
 
 
 class CanaryPlugin:

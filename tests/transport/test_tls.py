@@ -80,9 +80,8 @@ def _no_host_name() -> ssl.SSLContext:
 
 
 def _optional() -> ssl.SSLContext:
-    context = _no_host_name()
+    context = ssl.create_default_context()
     context.verify_mode = ssl.CERT_OPTIONAL
-    context.check_hostname = False
     return context
 
 
