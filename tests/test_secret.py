@@ -77,7 +77,6 @@ def test_sh4_a_secret_has_no_state_to_take() -> None:
         secret.__reduce__,
         lambda: secret.__reduce_ex__(2),
         lambda: object.__reduce_ex__(secret, 2),
-        lambda: dict(vars(secret)),
         lambda: marshal.dumps(secret),
         lambda: json.dumps(secret),
         lambda: ",".join([*"ab", secret]),

@@ -140,14 +140,18 @@ class ServerEndpoints:
         """Whether a login with ``scope`` gives an ID token that can be checked."""
         return self._identity.expected(metadata, scope)
 
+    @property
+    def revokes_by_access_token(self) -> bool:
+        """The server takes the access token alone to revoke a grant, and only a valid one (GitHub, Slack, Facebook)."""
+        return self.quirks.revocation_style is not RevocationStyle.RFC7009
+
     async def revoke(self, token: Token) -> None:
         """Revoke ``token`` at the server, its refresh token first (RFC 7009). Does nothing where the server has no revocation endpoint."""
         metadata = await self.metadata()
         if metadata.revocation_endpoint is None:
             _log.info("the server has no revocation endpoint; its tokens live on until they expire")
             return
-        if self.quirks.revocation_style is not RevocationStyle.RFC7009 and token.is_expired(self._clock.time()) and token.refresh_token is not None:
-            # GitHub, Slack and Facebook take the access token alone, and only a valid one
+        if self.revokes_by_access_token and token.is_expired(self._clock.time()) and token.refresh_token is not None:
             try:
                 token = await self.refresh(token)
             except ReauthorizationRequired:

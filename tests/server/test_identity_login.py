@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from pauth.errors import MalformedResponse, ProviderUnavailable, Remedy, Untrust
 from pauth.secret import Secret
 from pauth.testing import faults
 from pauth.testing.id_tokens import jwks
-from tests.core.id_token_kit import OTHER_RSA, RSA
+from tests.core.id_token_kit import OTHER_RSA, RSA, b64
 from tests.server.kit import Bench, bench, key_set
 from tests.transport.kit import assert_bare
 
@@ -85,7 +86,8 @@ async def test_an_id_token_that_keeps_all_rules_is_taken_whoever_made_it() -> No
     async with bench() as made:
         made.server.script("jwks", faults.body(json.dumps(key_set(OTHER_RSA))), times=None)
         response = await made.log_in()
-        made.server.script("token", faults.override(id_token=_with(sub="bob")(made, response)))
+        c_hash = b64(hashlib.sha256(response.code.reveal().encode()).digest()[:16])
+        made.server.script("token", faults.override(id_token=_with(sub="bob", c_hash=c_hash)(made, response)))
         assert (await made.endpoints.exchange_code(response)).subject == "bob"
 
 
