@@ -220,7 +220,8 @@ class OAuth2Client:
     ) -> Login:
         """Complete a login: check the callback, exchange its code and store the tokens.
 
-        :param callback: the URL the browser came back to, its query string, or its parameters as the web framework gives them.
+        :param callback: the URL the browser came back to, its query string, or its parameters as the web framework gives them. It serves once,
+            whatever comes of it.
         :param user_id: whose account the tokens are for; if it is named neither here nor at the start, the subject that the server names.
         :param session_id: as given to :meth:`get_authorization_url`.
         :raises InvalidStateError: the callback belongs to no pending login of this client and this browser session. No request was made.
@@ -228,8 +229,6 @@ class OAuth2Client:
         :raises TokenError: the token endpoint refused the code.
         :raises ProviderError: the server gave no usable answer.
         :raises TokenStorageError: the tokens could not be stored.
-
-        A callback serves once, also if this fails: after any error but a failed storage only a new login helps.
         """
         session = _hidden(session_id)
         del session_id
@@ -317,10 +316,7 @@ class OAuth2Client:
         return await self._server.client_credentials(scope=_texts("scope", scope), resource=_texts("resource", resource))
 
     async def aclose(self) -> None:
-        """Wait for refreshes under way, then close connections, and the storage if it was given as a URL. A second call does nothing.
-
-        Whatever is asked of the client from now on is refused with :class:`ConfigurationError`.
-        """
+        """Refuse new calls, wait for refreshes under way, then close connections, and the storage if it was given as a URL. May be called again."""
         self._closed = True
         await self._directory.drain()
         await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off

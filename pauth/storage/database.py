@@ -62,7 +62,7 @@ class DatabaseTokenStorage:
         encryption_key: KeySource | Keyring | None = None,
         insecure_plaintext: bool = False,
         namespace: str = "",
-        timeout: float = 10.0,
+        timeout: float = 30.0,
         clock: Clock | None = None,
     ) -> None:
         if _MISSING:

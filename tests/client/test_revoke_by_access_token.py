@@ -37,7 +37,7 @@ async def test_rv2_an_expired_access_token_is_refreshed_stored_and_then_revoked(
     await client.revoke("alice")
     assert bench.refreshes() == 1
     newest = bench.server.ledger.select(endpoint="token", grant_type="refresh_token")[0].access_token_out
-    assert [token_hash(request.headers["Authorization"].removeprefix("Bearer ")) for request in presented] == [newest]
+    assert [token_hash(request.headers["authorization"].removeprefix("Bearer ")) for request in presented] == [newest]
 
 
 async def test_rv2_a_server_that_cannot_refresh_leaves_the_grant_out_of_use(bench: Bench, client: OAuth2Client) -> None:
