@@ -17,7 +17,6 @@
     ├── UserInfoError               the userinfo endpoint refused or lied     per cause
     └── TokenStorageError           the token store failed
         ├── StorageUnavailable      the store did not answer                  retry
-        ├── StorageConflict         somebody else wrote first                 retry
         └── RecordUnreadable        a record is there but cannot be read      fix the configuration
             ├── RecordTampered      its authentication failed
             ├── UnknownEncryptionKey  no key with its key id is configured
@@ -48,7 +47,6 @@ __all__ = [
     "RecordTampered",
     "RecordUnreadable",
     "Remedy",
-    "StorageConflict",
     "StorageUnavailable",
     "TokenError",
     "TokenStorageError",
@@ -204,12 +202,6 @@ class TokenStorageError(PAuthError):
 
 class StorageUnavailable(TokenStorageError):
     """The store did not answer, or not in time."""
-
-    remedy = Remedy.RETRY
-
-
-class StorageConflict(TokenStorageError):
-    """The record changed between reading and writing; nothing was written."""
 
     remedy = Remedy.RETRY
 

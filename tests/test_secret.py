@@ -10,6 +10,7 @@ import marshal
 import pickle
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_sh4_a_secret_has_no_state_to_take() -> None:
         secret.__getstate__,
         secret.__reduce__,
         lambda: secret.__reduce_ex__(2),
-        lambda: object.__reduce_ex__(secret, 2),
+        partial(object.__reduce_ex__, secret, 2),
         lambda: marshal.dumps(secret),
         lambda: json.dumps(secret),
         lambda: ",".join([*"ab", secret]),

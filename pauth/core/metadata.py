@@ -76,8 +76,7 @@ def parse_metadata(
     if named != wanted:
         slash = " (the two differ by a trailing slash)" if named.rstrip("/") == wanted.rstrip("/") else ""
         raise UntrustedServer(
-            f"the server's metadata names another issuer than the configured one{slash}; correct the issuer,"
-            " or pass expected_issuer if this server is known to do so"
+            f"the server's metadata names another issuer than the configured one{slash}; correct the issuer, or describe the server with a Provider"
         )
 
     def endpoint(name: str) -> str | None:

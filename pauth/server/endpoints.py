@@ -151,6 +151,9 @@ class ServerEndpoints:
         if metadata.revocation_endpoint is None:
             _log.info("the server has no revocation endpoint; its tokens live on until they expire")
             return
+        if not was_issued_by(token, token_endpoint=metadata.token_endpoint, issuer=metadata.issuer):
+            _log.warning("a token of another server than the one configured now is deleted without being revoked; it is not sent to this one")
+            return
         if self.revokes_by_access_token and token.is_expired(self._clock.time()) and token.refresh_token is not None:
             try:
                 token = await self.refresh(token)

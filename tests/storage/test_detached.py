@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pauth.errors import StorageConflict, StorageUnavailable
+from pauth.errors import RecordTampered, StorageUnavailable
 from pauth.storage.detached import Detached
 
 
@@ -47,9 +47,9 @@ async def test_a_cancelled_caller_leaves_the_operation_running_p14() -> None:
 
 async def test_an_error_reaches_the_caller() -> None:
     async def fail() -> None:
-        raise StorageConflict("somebody was first")
+        raise RecordTampered("somebody was first")
 
-    with pytest.raises(StorageConflict):
+    with pytest.raises(RecordTampered):
         await Detached().run(fail())
 
 
@@ -59,7 +59,7 @@ async def test_the_error_of_an_operation_nobody_waits_for_is_not_logged(caplog: 
 
     async def fail() -> None:
         await release.wait()
-        raise StorageConflict("somebody was first")
+        raise RecordTampered("somebody was first")
 
     caller = asyncio.create_task(operations.run(fail()))
     await asyncio.sleep(0)
