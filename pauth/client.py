@@ -6,7 +6,6 @@ import json
 import secrets
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self, TypeAlias
 
@@ -299,12 +298,7 @@ class OAuth2Client:
         :raises TokenError: the server refused to revoke.
         :raises TokenStorageError: the store failed.
         """
-        key = self._key(user_id)
-        if self._server.revokes_by_access_token:
-            # An expired one is refreshed first, and what the refresh gives is stored before it is used: end() has no way to store it.
-            with suppress(PAuthError):
-                await self._tokens.get(key)
-        await self._tokens.end(key, self._server.revoke)
+        await self._tokens.end(self._key(user_id), self._server.revoke, renew=self._server.renew_for_revocation)
 
     async def get_client_token(self, *, scope: Sequence[str] = (), resource: Sequence[str] = ()) -> Token:
         """A new token for this client itself, not for a user (``client_credentials``, RFC 6749 section 4.4). It is not stored.

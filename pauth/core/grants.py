@@ -302,6 +302,9 @@ def _refusal(error: ServerError, status: int, quirks: Quirks, *, refreshing: boo
             message = f"the server no longer accepts the refresh token: {said}; log in again"
             return ReauthorizationRequired(message, reason="invalid_grant", error=error.code, status=status)
         advice, remedy = "the authorization code is expired, used already or meant for another request; log in again", Remedy.LOG_IN_AGAIN
+    elif error.code in _LOG_IN_AGAIN and refreshing:
+        message = f"the server wants to see the user: {said}; log in again"
+        return ReauthorizationRequired(message, reason=error.code, error=error.code, status=status)
     elif error.code in _LOG_IN_AGAIN:
         advice, remedy = "the user has to confirm in a browser; log in again", Remedy.LOG_IN_AGAIN
     else:

@@ -105,7 +105,7 @@ def _read_userinfo(claims: dict[str, Any], quirks: Quirks, expected_subject: str
     subject = _SEPARATOR.join(known)
     if len(subject) > _MAX_SUBJECT:
         return "the user's identifier is too long"
-    if expected_subject is not None and expected_subject not in {subject, claims.get("sub")}:
+    if expected_subject is not None and expected_subject not in (subject, claims.get("sub")):
         return "it is about another user than the ID token (OpenID Connect Core section 5.3.2)"
     return UserInfo(
         subject=subject,

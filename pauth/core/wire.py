@@ -42,8 +42,8 @@ __all__ = [
     "safe_text",
 ]
 
-MAX_BODY: Final = 1 << 20
-"""The longest response body that is read: 1 MiB (TE-5)."""
+MAX_BODY: Final = 1 << 18
+"""The longest response body that is read: 256 KiB (TE-5). Longer ones would hold up the event loop while they are parsed."""
 
 MAX_QUERY: Final = 1 << 16
 """The longest callback query that is read: 64 KiB."""
@@ -308,6 +308,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
 # --- Text of servers --------------------------------------------------------------------------------------------------------------------------------
 
 # RFC 6749 section 4.1.2.1: %x20-21 / %x23-5B / %x5D-7E. Printable ASCII without '"' and '\\': no control, no escape sequence, no bidi override.
+_ESCAPE: Final = re.compile(r"%[0-9A-F]{2}")
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 _SOFTENED: Final = str.maketrans({"\t": " ", "\r": " ", "\n": " ", '"': "'"})
 _MASK: Final = "[redacted]"
@@ -328,4 +329,7 @@ def safe_text(value: object, *, secrets: Iterable[Secret] = (), limit: int = 200
 
 
 def _spellings(secret: str) -> set[str]:
-    return {secret, quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")} if secret else set()
+    if not secret:
+        return set()
+    encoded = {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
+    return {secret, *encoded, *(_ESCAPE.sub(lambda found: found.group().lower(), text) for text in encoded)}

@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from pauth.clock import Clock
 from pauth.core.token import Token
@@ -33,6 +33,9 @@ _RETRY_PAUSE: Final = 5.0
 """Seconds after a failed refresh in which a token that is still valid is served without another try."""
 
 
+_SOFT_PATIENCE: Final = 1.0
+"""Seconds (of real time) for which a caller whose token is still valid waits for the refresh of it."""
+
 _MAX_RESTS: Final = 10_000
 
 
@@ -50,13 +53,15 @@ class _Unsaved(NamedTuple):
 class _Shared:
     """What all coordinators over one storage in this process share."""
 
-    __slots__ = ("flights", "kept", "rest_until", "unsaved")
+    __slots__ = ("flights", "kept", "members", "rest_until", "unsaved")
 
     def __init__(self) -> None:
         self.flights = Flights()
         self.unsaved: dict[RecordKey, _Unsaved] = {}
         self.rest_until: dict[RecordKey, float] = {}
         """Until when (monotonic seconds) no refresh of a still valid token is tried."""
+        self.members: set[int] = set()
+        """Ids of the storage objects that are one store."""
         self.kept: object = None
         """The storage itself, if there is no other way to know that its id is still its own."""
 
@@ -78,22 +83,34 @@ class _Shared:
             del self.unsaved[key]
 
 
-_shared: dict[int, _Shared] = {}
-_shared_lock = threading.Lock()
+_shared: dict[object, _Shared] = {}
+_shared_lock = threading.RLock()  # re-entrant: the collector may finalize a storage while it is held
 
 
 def _shared_over(storage: object) -> _Shared:
-    # by identity: a storage may compare equal to another one, or not be hashable at all
+    # By identity, since a storage may compare equal to another one or not be hashable at all; but two objects may be one store (a database
+    # that is opened twice): then they have the same `store_id`.
+    key = getattr(storage, "store_id", None) or id(storage)
     with _shared_lock:
-        shared = _shared.get(id(storage))
-        if shared is None:
-            shared = _Shared()
+        shared = _shared.setdefault(key, _Shared())
+        if id(storage) not in shared.members:
+            shared.members.add(id(storage))
             try:
-                weakref.finalize(storage, _shared.pop, id(storage), None)
+                weakref.finalize(storage, _leave, key, id(storage))
             except TypeError:  # __slots__ without __weakref__
                 shared.kept = storage
-            _shared[id(storage)] = shared
         return shared
+
+
+def _leave(key: object, member: int) -> None:
+    with _shared_lock:
+        shared = _shared[key]
+        shared.members.remove(member)
+        if not shared.members:
+            del _shared[key]
+
+
+_Renew: TypeAlias = Callable[[Token], Awaitable[Token | None]]
 
 
 class _Retired(NamedTuple):
@@ -143,9 +160,12 @@ class RefreshCoordinator:
         ):
             return token
         try:
-            return await self._refreshed(key, record)
+            async with asyncio.timeout(_SOFT_PATIENCE):
+                return await self._refreshed(key, record)
         except ReauthorizationRequired:
             raise
+        except TimeoutError:
+            return token  # the refresh goes on; who asks after it has landed gets its token
         except PAuthError as error:
             self._together.rest(key, self._clock.monotonic() + max(_RETRY_PAUSE, error.retry_after or 0.0))
             _log.warning("refresh failed (%s); the stored access token is still valid and is used", type(error).__name__)
@@ -157,24 +177,31 @@ class RefreshCoordinator:
         return await self._refreshed(key, record)
 
     async def login(self, key: RecordKey, token: Token) -> None:
-        """Store the token of a new login, replacing whatever is stored."""
+        """Store the token of a new login, replacing whatever is stored.
+
+        :raises TokenStorageError: the store does not take it; the token is lost, and the user has to log in again.
+        """
         await self._write(key, StoredGrant(token), expected_version=None)
         self._together.rest_until.pop(key, None)
 
-    async def end(self, key: RecordKey, revoke: Callable[[Token], Awaitable[None]]) -> None:
+    async def end(self, key: RecordKey, revoke: Callable[[Token], Awaitable[None]], *, renew: _Renew | None = None) -> None:
         """Take a grant out of use, ``revoke`` its token at the server, then delete the record (RV-2).
 
+        :param renew: the successor of a token, where the server needs a fresher one to revoke; else ``None``. It is stored before it is used.
         If ``revoke`` fails its error is raised and the record stays: no token of it is handed out, and another call tries again.
         Nothing is done for a key without a record.
         """
         record = await self._storage.load(key)
         if record is not None:
             # by version: who ends a new login must not be told that the one before it has ended
-            await self.shielded(("end", key, record.version), partial(self._end, key, revoke))
+            await self.shielded(("end", key, record.version), partial(self._end, key, revoke, renew))
 
-    async def _end(self, key: RecordKey, revoke: Callable[[Token], Awaitable[None]]) -> None:
+    async def _end(self, key: RecordKey, revoke: Callable[[Token], Awaitable[None]], renew: _Renew | None) -> None:
         while (record := await self._storage.load(key)) is not None:
             retired = await self._retired(key, record.version)
+            if retired is not None and renew is not None and (renewed := await renew(retired.token)) is not None:
+                marked = await self._write(key, StoredGrant(renewed, "revoked"), expected_version=retired.version)
+                retired = None if marked is None else _Retired(renewed, marked.version)
             if retired is not None:
                 await revoke(retired.token)
                 # a login that came in between has its own record, which stays
@@ -215,8 +242,17 @@ class RefreshCoordinator:
         return await self._together.flights.run(key, work, begun=self._begun)
 
     async def drain(self) -> None:
-        """Wait until everything that was started here has ended, so that no rotated token is lost when the loop closes."""
+        """Wait until everything that was started here has ended, so that no rotated token is lost when the loop closes.
+
+        Tokens that the store has not taken so far are offered to it once more (P4).
+        """
         await drain(self._begun)
+        for key, unsaved in list(self._together.unsaved.items()):
+            try:
+                await self._write(key, StoredGrant(unsaved.token), expected_version=unsaved.predecessor)
+                self._together.forget(key, unsaved)
+            except TokenStorageError as error:
+                _log.error("a refreshed token could still not be stored (%s); it is lost with this process", type(error).__name__)
 
     async def _read(self, key: RecordKey) -> tuple[Record, StoredGrant]:
         record = await self._storage.load(key)
@@ -270,7 +306,7 @@ class RefreshCoordinator:
     async def _store(self, key: RecordKey, record: Record, token: Token) -> Token:
         """Store the successor of ``record``; give it back only when the store has it (P3)."""
         unsaved = self._together.unsaved[key] = _Unsaved(record.version, token, self._storage)
-        written = await self._insist(key, record, token)
+        written = await self._insist(key, token, expected_version=record.version)
         self._together.forget(key, unsaved)
         self._together.rest_until.pop(key, None)
         if written:
@@ -279,10 +315,11 @@ class RefreshCoordinator:
         current, grant = await self._read(key)
         return await self._adopt(key, current, grant)
 
-    async def _insist(self, key: RecordKey, record: Record, token: Token) -> bool:
-        """Write until the store takes it. If it never does the token stays in memory, and the next call begins here.
+    async def _insist(self, key: RecordKey, token: Token, *, expected_version: int) -> bool:
+        """Write until the store takes it, for a few seconds.
 
         :returns: whether ``token`` is what the store now holds.
+        :raises StorageUnavailable: it does not. The token stays in memory, and the next call begins here.
         """
         pauses = list(_STORE_PAUSES)
         interrupted = False
@@ -291,7 +328,7 @@ class RefreshCoordinator:
             try:
                 if pause:
                     await self._clock.sleep(pause)
-                written = await self._write(key, StoredGrant(token), expected_version=record.version)
+                written = await self._write(key, StoredGrant(token), expected_version=expected_version)
                 return written is not None or await self._is_stored(key, token)
             except TokenStorageError as error:
                 _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import copy
+import os
 import threading
 from collections.abc import Awaitable, Callable, Hashable
 from contextlib import suppress
@@ -31,7 +32,7 @@ class Flight:
     __slots__ = ("landed", "loop", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
         self.task: asyncio.Task[Any]
         # Tells other loops when, never what: an error nobody there asks for would be logged.
         self.landed: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -66,6 +67,7 @@ class Flights:
     """What is under way now, by key."""
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._flights: dict[Hashable, Flight] = {}
 
@@ -77,6 +79,8 @@ class Flights:
         :param begun: gets the flight if this call begins one, until it has landed; for :func:`drain`.
         """
         loop = asyncio.get_running_loop()
+        if self._pid != os.getpid():  # a forked child: what its parent has under way will never land here, and the lock may have been held
+            self._pid, self._lock, self._flights = os.getpid(), threading.Lock(), {}
         with self._lock:
             flight = self._flights.get(key)
             first = flight is None or (flight.loop is not loop and flight.loop.is_closed())

@@ -35,19 +35,22 @@ class RefreshPolicy:
     :param soft_margin: seconds before expiry from which on a refresh is tried; at most a tenth of the token's lifetime is used.
     :param hard_margin: seconds before expiry from which on the token is not handed out any more, since it could expire on its way to the
         resource server; at most a twentieth of the lifetime is used.
+    :param unknown_lifetime: seconds after which a refresh is tried for a token whose expiry the server did not tell; if there is none to be had, or
+        it fails, the token is used on.
     """
 
     soft_margin: float = 300.0
     hard_margin: float = 10.0
+    unknown_lifetime: float = 3600.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.hard_margin <= self.soft_margin:
-            raise ConfigurationError("RefreshPolicy needs 0 <= hard_margin <= soft_margin (seconds)")
+        if not 0 <= self.hard_margin <= self.soft_margin or not self.unknown_lifetime > 0:
+            raise ConfigurationError("RefreshPolicy needs 0 <= hard_margin <= soft_margin and unknown_lifetime > 0 (seconds)")
 
     def freshness(self, token: Token, now: float) -> Freshness:
-        """Where ``token`` stands at ``now`` (seconds since the Unix epoch). A token of unknown expiry is fresh."""
+        """Where ``token`` stands at ``now`` (seconds since the Unix epoch). One of unknown expiry is never expired."""
         if token.expires_at is None:
-            return Freshness.FRESH
+            return Freshness.FRESH if now < token.issued_at + self.unknown_lifetime else Freshness.STALE
         lifetime = max(0.0, token.expires_at - token.issued_at)
         if token.is_expired(now, margin=min(self.hard_margin, lifetime * _HARD_SHARE)):
             return Freshness.EXPIRED

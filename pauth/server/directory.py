@@ -71,7 +71,7 @@ class ServerDirectory:
             return server
         kept = self._metadata
         if kept is None or self._clock.monotonic() >= kept.fresh_until:
-            kept = self._metadata = await self._renewed("metadata", lambda: self._discover(server), kept)
+            kept = self._metadata = await self._renewed("metadata", lambda: self._discover(server, had_one=kept is not None), kept)
         return kept.value
 
     async def jwks(self, uri: str, *, unknown_kid: bool = False) -> Jwks:
@@ -108,12 +108,14 @@ class ServerDirectory:
         kept.fresh_until = self._clock.monotonic() + _RETRIED_AFTER
         return kept
 
-    async def _discover(self, issuer: str) -> _Kept[ServerMetadata]:
+    async def _discover(self, issuer: str, *, had_one: bool) -> _Kept[ServerMetadata]:
         for url in well_known_urls(issuer, allow_insecure_http=self._allow_insecure_http):
             response = await self._send(HTTPRequest("GET", url, {"Accept": "application/json"}))
             metadata = parse_metadata_response(response, issuer=issuer, allow_insecure_http=self._allow_insecure_http)
             if metadata is not None:
                 return _Kept(metadata, self._clock.monotonic())
+        if had_one:
+            raise ProviderUnavailable("the server gives its metadata no more; try again later")
         raise UntrustedServer(
             "the issuer publishes no metadata (RFC 8414, OpenID Connect Discovery); check its URL, or describe the server with a Provider"
         )

@@ -54,7 +54,7 @@ class ServerEndpoints:
         self._client_secret = client_secret
         self._client_auth = client_auth
         self._clock = clock
-        self.quirks = provider.quirks if provider is not None else Quirks()
+        self.quirks: Quirks = provider.quirks if provider is not None else Quirks()
         """How the server deviates from the RFCs."""
         self._identity = IdTokenChecker(directory, client_id=client_id, quirks=self.quirks, oidc=provider is None or provider.oidc, clock=clock)
 
@@ -140,10 +140,17 @@ class ServerEndpoints:
         """Whether a login with ``scope`` gives an ID token that can be checked."""
         return self._identity.expected(metadata, scope)
 
-    @property
-    def revokes_by_access_token(self) -> bool:
-        """The server takes the access token alone to revoke a grant, and only a valid one (GitHub, Slack, Facebook)."""
-        return self.quirks.revocation_style is not RevocationStyle.RFC7009
+    async def renew_for_revocation(self, token: Token) -> Token | None:
+        """The successor of ``token``, where only that can be revoked; else ``None``.
+
+        GitHub, Slack and Facebook take the access token alone to revoke a grant, and only a valid one.
+        """
+        if self.quirks.revocation_style is RevocationStyle.RFC7009 or token.refresh_token is None or not token.is_expired(self._clock.time()):
+            return None
+        try:
+            return await self.refresh(token)
+        except ReauthorizationRequired:
+            return None  # dead, or another server's
 
     async def revoke(self, token: Token) -> None:
         """Revoke ``token`` at the server, its refresh token first (RFC 7009). Does nothing where the server has no revocation endpoint."""
@@ -154,11 +161,8 @@ class ServerEndpoints:
         if not was_issued_by(token, token_endpoint=metadata.token_endpoint, issuer=metadata.issuer):
             _log.warning("a token of another server than the one configured now is deleted without being revoked; it is not sent to this one")
             return
-        if self.revokes_by_access_token and token.is_expired(self._clock.time()) and token.refresh_token is not None:
-            try:
-                token = await self.refresh(token)
-            except ReauthorizationRequired:
-                return  # the grant is dead already
+        if self.quirks.revocation_style is not RevocationStyle.RFC7009 and token.refresh_token is not None and token.is_expired(self._clock.time()):
+            return  # it could not be renewed: the grant is dead already
         requests = build_revocation_requests(
             metadata=metadata,
             token=token,

@@ -5,18 +5,18 @@ A user's class has three methods. Versions, compare-and-set and pending logins a
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import dataclasses
 import inspect
 import threading
 import weakref
 from asyncio import wrap_future
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, Final, cast
-
-import anyio.to_thread
+from typing import Any, Final, TypeVar, cast
 
 from pauth.clock import Clock, SystemClock
 from pauth.errors import ConfigurationError, PAuthError, StorageUnavailable, UnsupportedRecord
@@ -29,6 +29,14 @@ __all__ = ["VERSION_MEMBER", "KeyedLocks", "ThreeMethodAdapter", "coordinated"]
 
 VERSION_MEMBER: Final = "pauth_version"
 """The reserved member in which the version of a record rides, in the dict a three-method class is given to save."""
+
+T = TypeVar("T")
+
+_THREADS: Final = 32
+"""How many calls of one blocking class run at once."""
+
+_PATIENCE: Final = 30.0
+"""Seconds after which an operation gives up on a user's class."""
 
 _METHODS: Final = ("save_token", "get_token", "delete_token")
 
@@ -64,7 +72,7 @@ class ThreeMethodAdapter:
 
     Compare-and-set holds between all coroutines, threads and event loops of this process, not between processes; pending logins are kept in
     memory. :attr:`Record.stored_at` is 0 and :attr:`Record.expires_at` ``None``: the class has no place for them. Records of different
-    namespaces are not told apart: the class gets the plain user id, so it serves one client.
+    namespaces cannot be told apart, since the class gets the plain user id: it serves one client, and a second one is refused.
     """
 
     def __init__(self, storage: AsyncTokenStorage | BaseTokenStorage, shared: _Shared, clock: Clock) -> None:
@@ -80,7 +88,7 @@ class ThreeMethodAdapter:
         """Keep ``tokens`` for ``user_id``, replacing what was there."""
         record = Record(RecordKey("", user_id), json_copy(tokens), 0, 0.0)
         del tokens  # SH-5: a Record does not print what it holds, where a traceback shows locals
-        await self._shared.operations.run(self._write(record, None))
+        await self._run(self._write(record, None))
 
     async def get_token(self, user_id: str) -> dict[str, Any] | None:
         """The tokens kept for ``user_id``; ``None`` for a user without any."""
@@ -93,7 +101,8 @@ class ThreeMethodAdapter:
 
     async def load(self, key: RecordKey) -> Record | None:
         """See :meth:`.CoordinatedTokenStorage.load`."""
-        tokens, version = _versioned(await self._shared.operations.run(self._call("get_token", key.user_id)))
+        self._shared.serve(key.namespace)
+        tokens, version = _versioned(await self._run(self._call("get_token", key.user_id)))
         return Record(key, tokens, version, 0.0) if version else None
 
     async def replace(
@@ -102,13 +111,15 @@ class ThreeMethodAdapter:
         """See :meth:`.CoordinatedTokenStorage.replace`."""
         if expires_at is not None:
             check_moment(expires_at)
+        self._shared.serve(key.namespace)
         record = Record(key, json_copy(tokens), 0, 0.0)
         del tokens  # as above
-        return await self._shared.operations.run(self._write(record, expected_version))
+        return await self._run(self._write(record, expected_version))
 
     async def remove(self, key: RecordKey, *, expected_version: int | None = None) -> bool:
         """See :meth:`.CoordinatedTokenStorage.remove`."""
-        return await self._shared.operations.run(self._remove(key, expected_version))
+        self._shared.serve(key.namespace)
+        return await self._run(self._remove(key, expected_version))
 
     async def put_pending(self, pending_id: str, payload: Mapping[str, Any], *, expires_at: float) -> None:
         """See :meth:`.CoordinatedTokenStorage.put_pending`. Kept in this process's memory."""
@@ -120,6 +131,9 @@ class ThreeMethodAdapter:
 
     async def aclose(self) -> None:
         """Does nothing: the user's object is closed by who made it."""
+
+    async def _run(self, operation: Coroutine[Any, Any, T]) -> T:
+        return await self._shared.operations.run(operation, patience=_PATIENCE)
 
     async def _write(self, record: Record, expected_version: int | None) -> Record | None:
         user_id = record.key.user_id
@@ -153,7 +167,8 @@ class ThreeMethodAdapter:
     async def _call(self, name: str, *arguments: object) -> Any:
         try:
             if self._blocking:
-                return await anyio.to_thread.run_sync(getattr(self._storage, name), *arguments)
+                method = getattr(self._storage, name)
+                return await asyncio.get_running_loop().run_in_executor(self._shared.threads, contextvars.copy_context().run, method, *arguments)
             answer = getattr(self._storage, name)(*arguments)
             if inspect.isawaitable(answer):
                 return await answer
@@ -237,11 +252,21 @@ class _Shared:
 
     def __init__(self, alive: object) -> None:
         self.alive = alive
+        self.namespace = ""
+        # not the default threads of the loop or of anyio: a class that hangs must not take those of the application, nor wait for them
+        self.threads: ThreadPoolExecutor = ThreadPoolExecutor(_THREADS, thread_name_prefix="pauth-storage")
         self.adapter: weakref.ref[ThreeMethodAdapter] | None = None
-        self.locks = KeyedLocks()
-        self.operations = Detached()
-        self.pending = PendingLogins()
-        self.retired = RetiredVersions()
+        self.locks: KeyedLocks = KeyedLocks()
+        self.operations: Detached = Detached()
+        self.pending: PendingLogins = PendingLogins()
+        self.retired: RetiredVersions = RetiredVersions()
+
+    def serve(self, namespace: str) -> None:
+        """Refuse a second client: the user's class is given user ids only, and would hand the tokens of one client to the other (P13)."""
+        if namespace not in ("", self.namespace):
+            if self.namespace:
+                raise ConfigurationError("a token storage with three methods serves one client; make an instance of it for each client")
+            self.namespace = namespace
 
 
 _lock: Final = threading.RLock()  # re-entrant: the collector may run a weak reference's callback while it is held
@@ -256,7 +281,7 @@ def _shared_by(storage: object) -> _Shared:
 
         def forget(_: object) -> None:
             with _lock:
-                del _by_identity[identity]
+                _by_identity.pop(identity).threads.shutdown(wait=False)
 
         try:
             alive: object = weakref.ref(storage, forget)

@@ -71,8 +71,9 @@ class AsyncTokenStorage(Protocol):
 class BaseTokenStorage(ABC):
     """A place to keep tokens, for classes whose code blocks (files, DB-API drivers, a vendor's SDK).
 
-    pauth calls the three methods in worker threads, never on the event loop, and several at once for different users:
-    an instance must be usable from more than one thread.
+    pauth calls the three methods in worker threads, never on the event loop, and several at once: an instance must be usable from more than one
+    thread. Writes of one user never run beside each other, but a read may run beside a write: it has to see the old tokens or the new ones.
+    The class gets plain user ids, so each client needs an instance of its own.
     """
 
     @abstractmethod

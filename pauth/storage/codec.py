@@ -3,7 +3,8 @@
 A record is ``magic | format | flags | body``. The low bit of ``flags`` says that the body is encrypted, the next one which JSON dialect it
 holds. An encrypted body is ``key id (8) | nonce (12) | bound version (8) | AES-256-GCM ciphertext and tag``; the associated data are the whole
 header before the nonce, the kind of record, namespace, user id and bound version, each with its length (VC-2), so that a record moved to another
-user, client, table or version fails to authenticate.
+user, client or table fails to authenticate. So does one moved to another version, if its writer knew the version: a login replaces
+whatever is there and writes 0 for "any version", so an old login's record that is put back by whoever can write to the store is not noticed.
 
 Nonces are random: one key may encrypt 2**32 records (NIST SP 800-38D section 8.3). A codec counts what it encrypts and stops there (VC-1).
 """

@@ -80,7 +80,9 @@ class DatabaseTokenStorage:
             keyring = keyring_from(encryption_key) or keyring_from_environment()
         if timeout <= 0:
             raise ConfigurationError("timeout must be a positive number of seconds")
-        self._engines = _engines(url, plaintext=insecure_plaintext, timeout=timeout)
+        self._engines, store_id = _engines(url, plaintext=insecure_plaintext, timeout=timeout)
+        self.store_id: tuple[str, str] | None = store_id
+        """What names the database itself: two objects with equal ids are one store, and refresh together. ``None`` for an engine of the user's."""
         self._codec = Codec(keyring)
         self._namespace = namespace
         self._timeout = timeout
@@ -207,12 +209,12 @@ class DatabaseTokenStorage:
         raise failure  # out here, so that the database's error is not in its context
 
 
-def _engines(url: Secret | URL | AsyncEngine, *, plaintext: bool, timeout: float) -> Engines:
+def _engines(url: Secret | URL | AsyncEngine, *, plaintext: bool, timeout: float) -> tuple[Engines, tuple[str, str] | None]:
     if isinstance(url, AsyncEngine):
-        return engines_for_engine(url)
+        return engines_for_engine(url), None
     checked = parse_url(url)
     prepare = partial(prepare_file, checked.database or "", plaintext=plaintext, timeout=timeout / 2)
-    return Engines(partial(make_engine, checked, timeout=timeout), prepare=prepare)
+    return Engines(partial(make_engine, checked, timeout=timeout), prepare=prepare), ("sqlite", checked.database or "")
 
 
 def _milliseconds(seconds: float) -> int:

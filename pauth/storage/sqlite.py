@@ -43,7 +43,8 @@ def parse_url(url: Secret | URL) -> URL:
         raise ConfigurationError("a SQLite URL takes no ?options here; options are keyword arguments of DatabaseTokenStorage")
     if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
         raise ConfigurationError("a SQLite URL must name a file; to keep tokens in memory, write memory:// or MemoryTokenStorage()")
-    return parsed.set(drivername="sqlite+aiosqlite")
+    # absolute, since a program may change its folder before the file is first opened; Path.absolute would leave ".." in
+    return parsed.set(drivername="sqlite+aiosqlite", database=os.path.abspath(parsed.database))  # noqa: PTH100
 
 
 def make_engine(url: URL, *, timeout: float) -> AsyncEngine:

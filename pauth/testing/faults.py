@@ -126,7 +126,7 @@ class _Wait(Fault):
     """Wait before the request is applied, or between applying and answering it."""
 
     def __init__(self, *, applied: bool, then: Fault | None) -> None:
-        self.label = None if then is None else then.label
+        self.label: str | None = None if then is None else then.label
         self._applied = applied
         self._then = then
 

@@ -65,7 +65,7 @@ class Refusal(Exception):  # it is an answer, not an accident, and never leaves 
         self.error = error
         self.description = description
         self.status = status
-        self.headers = headers or {}
+        self.headers: Mapping[str, str] = headers or {}
 
     def reply(self) -> Reply:
         """The refusal as JSON; without a body if it has no description."""

@@ -47,8 +47,8 @@ class Site:
     """What listens on loopback."""
 
     def __init__(self, state: State, clock: Clock) -> None:
-        self.ledger = Ledger()
-        self.uses = ResourceLedger()
+        self.ledger: Ledger = Ledger()
+        self.uses: ResourceLedger = ResourceLedger()
         self.state = state
         self.clock = clock
         self.handlers: Mapping[Endpoint, Handler] = {}

@@ -67,6 +67,9 @@ def test_te8_invalid_grant_for_a_code() -> None:
 @pytest.mark.parametrize("code", ["interaction_required", "login_required", "consent_required", "account_selection_required"])
 def test_te8_the_server_wants_to_see_the_user(code: str) -> None:
     error = error_of(answer({"error": code}, 400), **REFRESHED)
+    assert isinstance(error, ReauthorizationRequired)
+    assert (error.reason, error.error, error.remedy) == (code, code, Remedy.LOG_IN_AGAIN)
+    error = error_of(answer({"error": code}, 400))
     assert type(error) is TokenError
     assert error.remedy is Remedy.LOG_IN_AGAIN
 

@@ -178,3 +178,10 @@ def test_id16_px_an_answer_that_cannot_be_read(response: HTTPResponse) -> None:
     error = error_of(response)
     assert type(error) is UserInfoError
     assert error.status == response.status
+
+
+def test_id16_a_sub_that_is_no_text_is_no_other_name_of_the_user() -> None:
+    claims = {"data": {"id": "7"}, "sub": ["7"]}
+    quirks = Quirks(userinfo=UserInfoMapping(subject=(("data", "id"),)))
+    assert parsed(answer(claims), quirks, expected_subject="7").subject == "7"
+    assert type(error_of(answer(claims), quirks, expected_subject="8")) is UserInfoError

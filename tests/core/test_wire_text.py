@@ -50,6 +50,12 @@ def test_sh9_a_known_secret_is_masked_also_when_encoded_or_cut() -> None:
     assert safe_text("x" * 195 + raw, secrets=[secret]) == "x" * 195 + "[reda"
 
 
+def test_sh9_a_secret_is_masked_in_either_case_of_percent_encoding() -> None:
+    secret = Secret("CANARY+/é=")
+    for encoded in ("CANARY%2B%2F%C3%A9%3D", "CANARY%2b%2f%c3%a9%3d"):
+        assert safe_text(f"bad token {encoded}", secrets=[secret]) == safe_text(f"bad token {secret.reveal()}", secrets=[secret])
+
+
 def test_sh9_a_secret_that_contains_another_is_masked_whole() -> None:
     short, long = Secret("CANARY-1"), Secret("CANARY-12345")
     assert safe_text("CANARY-12345 CANARY-1", secrets=[short, long]) == "[redacted] [redacted]"

@@ -128,6 +128,7 @@ async def test_rv_2_a_dead_grant_can_be_revoked_too(strict: World, storage: Stor
 async def test_rv_3_a_refresh_of_another_process_does_not_resurrect_the_record(strict: World, tmp_path: Path) -> None:
     key = EncryptionKey.generate()
     ours, theirs = database(tmp_path, strict.clock, key), database(tmp_path, strict.clock, key)
+    theirs.store_id = None  # so it does not share what the storages of one process share
     async with strict.client(ours) as client, strict.client(theirs) as other:
         await strict.log_in(client)
         strict.expire()

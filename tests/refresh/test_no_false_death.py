@@ -64,6 +64,7 @@ async def test_p8_a_record_that_another_process_replaced_is_adopted(strict: Worl
     """The loser of a race gets ``invalid_grant`` for the token it sent; the winner's is on record, and is refreshed in turn if it has expired."""
     key = EncryptionKey.generate()
     ours, theirs = database(tmp_path, strict.clock, key), database(tmp_path, strict.clock, key)
+    theirs.store_id = None  # so it does not share what the storages of one process share
     async with strict.client(ours) as client, strict.client(theirs) as other:
         await strict.log_in(client)
         strict.expire()

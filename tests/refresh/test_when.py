@@ -65,8 +65,14 @@ def test_policy_table(policy: RefreshPolicy, lifetime: float, left: float, fresh
     assert policy.freshness(token, now) is freshness
 
 
-def test_policy_unknown_expiry_is_fresh() -> None:
-    assert RefreshPolicy().freshness(Token(Secret("CANARY-at"), issued_at=0.0), 1e12) is Freshness.FRESH
+def test_policy_unknown_expiry_is_stale_after_an_hour_and_never_expired() -> None:
+    token = Token(Secret("CANARY-at"), issued_at=1e9)
+    assert RefreshPolicy().freshness(token, 1e9 + 3599) is Freshness.FRESH
+    assert RefreshPolicy().freshness(token, 1e9 + 3600) is Freshness.STALE
+    assert RefreshPolicy(unknown_lifetime=60).freshness(token, 1e9 + 60) is Freshness.STALE
+    assert RefreshPolicy().freshness(token, 1e12) is Freshness.STALE
+    with pytest.raises(ConfigurationError, match="unknown_lifetime"):
+        RefreshPolicy(unknown_lifetime=0)
 
 
 @pytest.mark.parametrize(("soft", "hard"), [(1, 2), (-1, -1), (5, -1), (float("nan"), 0), (5, float("nan"))])
@@ -212,10 +218,16 @@ async def test_te_10_a_token_of_unknown_expiry_is_served() -> None:
         async with vague.client(storage) as client:
             token = await vague.log_in(client)
             assert token.expires_at is None
-            vague.clock.advance(10 * 366 * 86_400)
+            vague.clock.advance(3599)
             assert await client.get_token("alice") == token
             assert not vague.refreshes
-            assert await client.refresh("alice") != token
+            vague.clock.advance(1)
+            newer = await client.get_token("alice")
+            assert newer != token
+            vague.clock.advance(10 * 366 * 86_400)
+            vague.server.script("token", faults.status(503))
+            assert await client.get_token("alice") == newer  # not zero, and not for ever: used on while nothing better is to be had
+            assert await client.refresh("alice") != newer
 
 
 @pytest.mark.parametrize(("lifetime", "step", "steps", "most"), [(1, 0.0625, 320, 24), (60, 0.5, 1200, 12), (3600, 30, 720, 7)])

@@ -91,6 +91,15 @@ async def test_md1_a_new_document_that_fails_a_check_is_not_covered_by_the_old_o
         await directory.metadata()
 
 
+async def test_md5_an_old_document_is_used_while_the_server_has_lost_its_own() -> None:
+    pages, clock = _pages(), ManualClock()
+    directory = pages.directory(clock=clock)
+    known = await directory.metadata()
+    clock.advance(HOUR)
+    pages.answers.clear()  # 404 everywhere
+    assert await directory.metadata() == known
+
+
 class _Gate:
     """Holds every request until it is opened."""
 

@@ -115,8 +115,11 @@ async def test_github_a_valid_access_token_is_deleted() -> None:
 async def test_github_an_expired_access_token_is_refreshed_first() -> None:
     async with raw_server(sending(_DELETED)) as api, bench(provider=_github(api)) as made:
         token = await made.token(("email",))
+        assert await made.endpoints.renew_for_revocation(token) is None  # it is valid
         made.clock.advance(3600)
-        await made.endpoints.revoke(token)
+        renewed = await made.endpoints.renew_for_revocation(token)
+        assert renewed is not None
+        await made.endpoints.revoke(renewed)
         (refresh,) = made.server.ledger.select(endpoint="token", grant_type="refresh_token")
     (seen,) = api.seen
     assert token_hash(json.loads(seen.body)["access_token"]) == refresh.access_token_out
@@ -127,6 +130,7 @@ async def test_github_a_dead_grant_needs_no_revocation() -> None:
         token = await made.token(("email",))
         made.clock.advance(3600)
         made.server.revoke_user("alice")
+        assert await made.endpoints.renew_for_revocation(token) is None
         await made.endpoints.revoke(token)
     assert api.seen == []
 
@@ -137,7 +141,7 @@ async def test_github_a_server_that_is_down_has_not_revoked() -> None:
         made.clock.advance(3600)
         made.server.script("token", faults.status(503))
         with pytest.raises(ProviderUnavailable):
-            await made.endpoints.revoke(token)
+            await made.endpoints.renew_for_revocation(token)
     assert api.seen == []
 
 

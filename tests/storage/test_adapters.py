@@ -310,3 +310,23 @@ def test_event_loops_in_threads_lose_no_write_p15(storage: object) -> None:
     record = asyncio.run(adapter.load(ALICE))
     assert record is not None
     assert (record.version, record.tokens) == (10 * threads, {"n": 10 * threads})
+
+
+async def test_p9_a_class_that_hangs_takes_no_threads_from_others() -> None:
+    """The loop's own threads and those of another class stay free, however many callers hang in this one."""
+    release = threading.Event()
+
+    class Hanging(BlockingStorage):
+        def get_token(self, user_id: str) -> dict[str, Any] | None:
+            release.wait()
+            return super().get_token(user_id)
+
+    hanging, healthy = coordinated(Hanging()), coordinated(BlockingStorage())
+    waiting = [asyncio.ensure_future(hanging.load(RecordKey("n", f"user-{number}"))) for number in range(100)]
+    try:
+        await healthy.save_token("alice", TOKENS)
+        assert await healthy.get_token("alice") == TOKENS
+        assert await asyncio.to_thread(int, "7") == 7
+    finally:
+        release.set()
+    assert await asyncio.gather(*waiting) == [None] * 100

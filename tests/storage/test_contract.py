@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from pauth.errors import ConfigurationError
 from pauth.storage import CoordinatedTokenStorage, DatabaseTokenStorage, MemoryTokenStorage, RecordKey, coordinated
 from pauth.testing.clock import ManualClock
 from tests.storage.contract import StorageContract
@@ -69,10 +70,14 @@ class _ThreeMethods(StorageContract):
     keeps_times = False
 
     async def test_namespaces_are_apart_p13(self, storage: CoordinatedTokenStorage) -> None:
-        """They are not: a three-method class gets the plain user id, as its documentation says."""
+        """A three-method class gets the plain user id, so it serves one client; a second one would be given the first one's tokens."""
         await storage.replace(RecordKey("a", "alice"), {"number": 1}, expected_version=0)
         assert await storage.get_token("alice") == {"number": 1}
-        assert plain(await storage.load(RecordKey("b", "alice"))) == {"number": 1}
+        other = RecordKey("b", "alice")
+        for operation in (storage.load(other), storage.replace(other, {"number": 2}, expected_version=None), storage.remove(other)):
+            with pytest.raises(ConfigurationError, match="make an instance of it for each client"):
+                await operation
+        assert plain(await storage.load(RecordKey("a", "alice"))) == {"number": 1}
 
 
 class TestAsyncClass(_ThreeMethods):
