@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 from pauth.clock import Clock, SystemClock
@@ -167,8 +168,9 @@ class ThreeMethodAdapter:
     async def _call(self, name: str, *arguments: object) -> Any:
         try:
             if self._blocking:
-                method = getattr(self._storage, name)
-                return await asyncio.get_running_loop().run_in_executor(self._shared.threads, contextvars.copy_context().run, method, *arguments)
+                method, context = getattr(self._storage, name), contextvars.copy_context()
+                call = partial(context.run, method)
+                return await asyncio.get_running_loop().run_in_executor(self._shared.threads, call, *arguments)
             answer = getattr(self._storage, name)(*arguments)
             if inspect.isawaitable(answer):
                 return await answer

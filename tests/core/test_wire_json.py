@@ -59,7 +59,7 @@ def test_px3_only_an_object_may_be_at_the_top(body: bytes) -> None:
         (nested(MAX_DEPTH + 1), "nested too deeply"),
         (b'{"a":' * 33 + b"1" + b"}" * 33, "nested too deeply"),
         (b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "is not JSON"),
-        (b'{"a":' * 100_000, "is not JSON"),
+        (b'{"a":' * 50_000, "is not JSON"),
         (b'{"a":"' + b"x" * MAX_BODY + b'"}', "is too large"),
     ],
     ids=lambda value: repr(value[:20]) if isinstance(value, bytes) else None,
