@@ -254,7 +254,7 @@ class _Shared:
 
     def __init__(self, alive: object) -> None:
         self.alive = alive
-        self.namespace = ""
+        self.namespace: str = ""
         # not the default threads of the loop or of anyio: a class that hangs must not take those of the application, nor wait for them
         self.threads: ThreadPoolExecutor = ThreadPoolExecutor(_THREADS, thread_name_prefix="pauth-storage")
         self.adapter: weakref.ref[ThreeMethodAdapter] | None = None
