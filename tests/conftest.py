@@ -27,6 +27,9 @@ def nothing_blocks_the_loop() -> Iterator[None]:
             function.can_block_in("<frozen importlib._bootstrap>", "_find_and_load")
         # SQLAlchemy asks for the absolute form of a path that is absolute already: no system call.
         detector.functions["os.path.abspath"].can_block_in("sqlalchemy/dialects/sqlite/pysqlite.py", "create_connect_args")
+        # Coverage itself, when threads run at once.
+        for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
+            detector.functions[name].can_block_in("coverage/collector.py", "lock_data")
         # The folder of the process is a field in memory; it is asked for when a storage is made.
         for name in ("os.path.abspath", "os.getcwd"):
             detector.functions[name].can_block_in("pauth/storage/sqlite.py", "parse_url")

@@ -202,7 +202,7 @@ async def test_te5_p9_interim_answers_do_not_move_the_deadline() -> None:
             await writer.drain()
             await asyncio.sleep(0.001)
 
-    outcome = await _outcome(continues, deadline=0.1)
+    outcome = await _outcome(continues, deadline=2)
     assert isinstance(outcome, ProviderUnavailable)
     assert outcome.request_sent
 
