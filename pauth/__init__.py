@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from pauth.secret import Secret
     from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage
     from pauth.storage.database import DatabaseTokenStorage
+    from pauth.storage.files import EncryptedFileStorage
     from pauth.storage.keys import EncryptionKey
     from pauth.storage.memory import MemoryTokenStorage
+    from pauth.storage.redis import RedisTokenStorage
     from pauth.storage.url import storage_from_url
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "BaseTokenStorage",
     "ConfigurationError",
     "DatabaseTokenStorage",
+    "EncryptedFileStorage",
     "EncryptionKey",
     "InvalidStateError",
     "Login",
@@ -60,6 +63,7 @@ __all__ = [
     "Providers",
     "Quirks",
     "ReauthorizationRequired",
+    "RedisTokenStorage",
     "RefreshPolicy",
     "Remedy",
     "Rotation",
@@ -102,8 +106,10 @@ _HOME: Final = {
     "secret": ("Secret",),
     "storage.base": ("AsyncTokenStorage", "BaseTokenStorage"),
     "storage.database": ("DatabaseTokenStorage",),
+    "storage.files": ("EncryptedFileStorage",),
     "storage.keys": ("EncryptionKey",),
     "storage.memory": ("MemoryTokenStorage",),
+    "storage.redis": ("RedisTokenStorage",),
     "storage.url": ("storage_from_url",),
 }
 _MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}

@@ -212,7 +212,7 @@ class RecordUnreadable(TokenStorageError):
 
 
 class RecordTampered(RecordUnreadable):
-    """A record's authentication failed: it was changed, moved from another user's row, or rolled back."""
+    """A record's authentication failed: it was changed, or moved here from another user's row or from an earlier version."""
 
 
 class UnknownEncryptionKey(RecordUnreadable):

@@ -10,23 +10,56 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pauth.storage.adapters import coordinated
-    from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage, CoordinatedTokenStorage, Record, RecordKey
+    from pauth.storage.base import (
+        AsyncTokenStorage,
+        BaseTokenStorage,
+        CoordinatedTokenStorage,
+        Expiring,
+        Lease,
+        Listed,
+        Page,
+        Record,
+        RecordKey,
+        Write,
+    )
     from pauth.storage.database import DatabaseTokenStorage
+    from pauth.storage.fernet import FernetKey
+    from pauth.storage.files import EncryptedFileStorage
     from pauth.storage.keys import EncryptionKey, Keyring
+    from pauth.storage.keys_provider import KeyProvider, keyring_from_provider, new_wrapped_key
     from pauth.storage.memory import MemoryTokenStorage
+    from pauth.storage.move import CopyReport, copy_storage
+    from pauth.storage.redis import RedisTokenStorage
+    from pauth.storage.reencryption import ReencryptionReport, keys_in_use, reencrypt
     from pauth.storage.url import storage_from_url
 
 __all__ = [
     "AsyncTokenStorage",
     "BaseTokenStorage",
     "CoordinatedTokenStorage",
+    "CopyReport",
     "DatabaseTokenStorage",
+    "EncryptedFileStorage",
     "EncryptionKey",
+    "Expiring",
+    "FernetKey",
+    "KeyProvider",
     "Keyring",
+    "Lease",
+    "Listed",
     "MemoryTokenStorage",
+    "Page",
     "Record",
     "RecordKey",
+    "RedisTokenStorage",
+    "ReencryptionReport",
+    "Write",
     "coordinated",
+    "copy_storage",
+    "keyring_from_provider",
+    "keys_in_use",
+    "new_wrapped_key",
+    "reencrypt",
     "storage_from_url",
 ]
 
@@ -34,13 +67,29 @@ _HOME: Final = {
     "AsyncTokenStorage": "base",
     "BaseTokenStorage": "base",
     "CoordinatedTokenStorage": "base",
+    "CopyReport": "move",
     "DatabaseTokenStorage": "database",
+    "EncryptedFileStorage": "files",
     "EncryptionKey": "keys",
+    "Expiring": "base",
+    "FernetKey": "fernet",
+    "KeyProvider": "keys_provider",
     "Keyring": "keys",
+    "Lease": "base",
+    "Listed": "base",
     "MemoryTokenStorage": "memory",
+    "Page": "base",
     "Record": "base",
     "RecordKey": "base",
+    "RedisTokenStorage": "redis",
+    "ReencryptionReport": "reencryption",
+    "Write": "base",
     "coordinated": "adapters",
+    "copy_storage": "move",
+    "keyring_from_provider": "keys_provider",
+    "keys_in_use": "reencryption",
+    "new_wrapped_key": "keys_provider",
+    "reencrypt": "reencryption",
     "storage_from_url": "url",
 }
 

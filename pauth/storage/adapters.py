@@ -13,25 +13,40 @@ import threading
 import weakref
 from asyncio import wrap_future
 from collections import deque
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
 
 from pauth.clock import Clock, SystemClock
-from pauth.errors import ConfigurationError, PAuthError, StorageUnavailable, UnsupportedRecord
-from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage, CoordinatedTokenStorage, Record, RecordKey
+from pauth.errors import ConfigurationError, PAuthError, StorageUnavailable, TokenStorageError, UnsupportedRecord
+from pauth.storage.arguments import check_lineage, check_version
+from pauth.storage.base import (
+    AsyncTokenStorage,
+    BaseTokenStorage,
+    CoordinatedTokenStorage,
+    Expiring,
+    Lease,
+    Listed,
+    Page,
+    Record,
+    RecordKey,
+    Write,
+)
 from pauth.storage.detached import Detached
 from pauth.storage.memory import PendingLogins, RetiredVersions
 from pauth.storage.payload import check_moment, json_copy
 
-__all__ = ["VERSION_MEMBER", "KeyedLocks", "ThreeMethodAdapter", "coordinated"]
+__all__ = ["LINEAGE_MEMBER", "VERSION_MEMBER", "KeyedLocks", "ThreeMethodAdapter", "coordinated"]
 
 VERSION_MEMBER: Final = "pauth_version"
 """The reserved member in which the version of a record rides, in the dict a three-method class is given to save."""
 
 T = TypeVar("T")
+
+LINEAGE_MEMBER: Final = "pauth_lineage"
+"""The reserved member for the lineage of a record that has one, in hexadecimal."""
 
 _THREADS: Final = 32
 """How many calls of one blocking class run at once."""
@@ -89,7 +104,7 @@ class ThreeMethodAdapter:
         """Keep ``tokens`` for ``user_id``, replacing what was there."""
         record = Record(RecordKey("", user_id), json_copy(tokens), 0, 0.0)
         del tokens  # SH-5: a Record does not print what it holds, where a traceback shows locals
-        await self._run(self._write(record, None))
+        await self._run(self._write(record, None, None))
 
     async def get_token(self, user_id: str) -> dict[str, Any] | None:
         """The tokens kept for ``user_id``; ``None`` for a user without any."""
@@ -103,24 +118,54 @@ class ThreeMethodAdapter:
     async def load(self, key: RecordKey) -> Record | None:
         """See :meth:`.CoordinatedTokenStorage.load`."""
         self._shared.serve(key.namespace)
-        tokens, version = _versioned(await self._run(self._call("get_token", key.user_id)))
-        return Record(key, tokens, version, 0.0) if version else None
+        tokens, version, lineage = _unpacked(await self._run(self._call("get_token", key.user_id)))
+        return Record(key, tokens, version, 0.0, None, lineage) if version else None
 
     async def replace(
-        self, key: RecordKey, tokens: Mapping[str, Any], *, expected_version: int | None, expires_at: float | None = None
+        self,
+        key: RecordKey,
+        tokens: Mapping[str, Any],
+        *,
+        expected_version: int | None,
+        expires_at: float | None = None,
+        expected_lineage: bytes | None = None,
+        lineage: bytes | None = None,
     ) -> Record | None:
         """See :meth:`.CoordinatedTokenStorage.replace`."""
         if expires_at is not None:
             check_moment(expires_at)
         self._shared.serve(key.namespace)
-        record = Record(key, json_copy(tokens), 0, 0.0)
+        record = Record(key, json_copy(tokens), 0, 0.0, None, check_lineage(lineage))
         del tokens  # as above
-        return await self._run(self._write(record, expected_version))
+        return await self._run(self._write(record, check_version(expected_version), check_lineage(expected_lineage)))
 
     async def remove(self, key: RecordKey, *, expected_version: int | None = None) -> bool:
         """See :meth:`.CoordinatedTokenStorage.remove`."""
         self._shared.serve(key.namespace)
-        return await self._run(self._remove(key, expected_version))
+        return await self._run(self._remove(key, check_version(expected_version)))
+
+    async def get_many(self, keys: Sequence[RecordKey]) -> list[Record | TokenStorageError | None]:
+        """See :meth:`.CoordinatedTokenStorage.get_many`. One after the other, as all batches here."""
+        return [await _or_error(self.load(key)) for key in keys]
+
+    async def put_many(self, writes: Sequence[Write]) -> list[Record | TokenStorageError | None]:
+        """See :meth:`.CoordinatedTokenStorage.put_many`."""
+        answers: list[Record | TokenStorageError | None] = []
+        for each in writes:
+            writing = self.replace(
+                each.key,
+                each.tokens,
+                expected_version=each.expected_version,
+                expires_at=each.expires_at,
+                expected_lineage=each.expected_lineage,
+                lineage=each.lineage,
+            )
+            answers.append(await _or_error(writing))
+        return answers
+
+    async def delete_many(self, keys: Sequence[RecordKey]) -> list[bool | TokenStorageError]:
+        """See :meth:`.CoordinatedTokenStorage.delete_many`."""
+        return [await _or_error(self.remove(key)) for key in keys]
 
     async def put_pending(self, pending_id: str, payload: Mapping[str, Any], *, expires_at: float) -> None:
         """See :meth:`.CoordinatedTokenStorage.put_pending`. Kept in this process's memory."""
@@ -130,39 +175,71 @@ class ThreeMethodAdapter:
         """See :meth:`.CoordinatedTokenStorage.take_pending`."""
         return self._shared.pending.take(pending_id, now=self._clock.time())
 
+    async def take_lease(self, key: RecordKey, owner: str, *, ttl: float) -> Lease | None:  # noqa: ARG002
+        """Not with three methods."""
+        self._cannot("leases")
+
+    async def extend_lease(self, key: RecordKey, owner: str, *, ttl: float) -> bool:  # noqa: ARG002
+        """Not with three methods."""
+        self._cannot("leases")
+
+    async def release_lease(self, key: RecordKey, owner: str) -> bool:  # noqa: ARG002
+        """Not with three methods."""
+        self._cannot("leases")
+
+    async def list_users(self, namespace: str | None = None, *, cursor: str | None = None, limit: int = 1000) -> Page[Listed]:  # noqa: ARG002
+        """Not with three methods."""
+        self._cannot("lists")
+
+    async def list_expiring(self, before: float, *, cursor: str | None = None, limit: int = 1000) -> Page[Expiring]:  # noqa: ARG002
+        """Not with three methods."""
+        self._cannot("lists")
+
+    async def count(self, namespace: str | None = None) -> int:  # noqa: ARG002
+        """Not with three methods."""
+        self._cannot("lists")
+
+    def _cannot(self, what: str) -> NoReturn:
+        raise ConfigurationError(
+            f"{type(self._storage).__name__} has no {what}: it has the three methods {', '.join(_METHODS)}; use one of pauth's own storages for that"
+        )
+
     async def aclose(self) -> None:
         """Does nothing: the user's object is closed by who made it."""
 
     async def _run(self, operation: Coroutine[Any, Any, T]) -> T:
         return await self._shared.operations.run(operation, patience=_PATIENCE)
 
-    async def _write(self, record: Record, expected_version: int | None) -> Record | None:
+    async def _write(self, record: Record, expected_version: int | None, expected_lineage: bytes | None) -> Record | None:
         user_id = record.key.user_id
         async with self._shared.locks.hold(user_id):
-            current = await self._current_version(user_id, expected_version)
-            if expected_version is not None and expected_version != current:
+            current, lineage = await self._current(user_id, expected_version)
+            if expected_version not in (None, current) or expected_lineage not in (None, lineage):
                 return None
             version = (current or self._shared.retired.last(("", user_id))) + 1
+            reserved: dict[str, object] = {VERSION_MEMBER: version}
+            if record.lineage is not None:
+                reserved[LINEAGE_MEMBER] = record.lineage.hex()
             # the class may keep the very dict it is given, so it gets one of its own
-            await self._call("save_token", user_id, {**json_copy(record.tokens), VERSION_MEMBER: version})
+            await self._call("save_token", user_id, {**json_copy(record.tokens), **reserved})
         return dataclasses.replace(record, version=version)
 
     async def _remove(self, key: RecordKey, expected_version: int | None) -> bool:
         async with self._shared.locks.hold(key.user_id):
-            current = await self._current_version(key.user_id, expected_version)
-            if not current or (expected_version is not None and expected_version != current):
+            current, _ = await self._current(key.user_id, expected_version)
+            if not current or expected_version not in (None, current):
                 return False
             await self._call("delete_token", key.user_id)
             self._shared.retired.remember(("", key.user_id), current)
         return True
 
-    async def _current_version(self, user_id: str, expected_version: int | None) -> int:
+    async def _current(self, user_id: str, expected_version: int | None) -> tuple[int, bytes | None]:
         found = await self._call("get_token", user_id)
         try:
-            return _versioned(found)[1]
+            return _unpacked(found)[1:]
         except UnsupportedRecord:
             if expected_version is None:  # a new login, or a deletion, is the way out of a record nobody can read
-                return 1
+                return 1, None
             raise
 
     async def _call(self, name: str, *arguments: object) -> Any:
@@ -186,10 +263,10 @@ class ThreeMethodAdapter:
         raise failure
 
 
-def _versioned(found: object) -> tuple[dict[str, Any], int]:
-    """The tokens and version in what a user's class gave; version 0 for nothing."""
+def _unpacked(found: object) -> tuple[dict[str, Any], int, bytes | None]:
+    """The tokens, version and lineage in what a user's class gave; version 0 for nothing."""
     if found is None:
-        return {}, 0
+        return {}, 0, None
     if not isinstance(found, dict):
         found = type(found).__name__  # SH-5: what was found may hold tokens
         raise UnsupportedRecord(f"the token storage gave a {found}; get_token must return a dict or None")
@@ -198,7 +275,19 @@ def _versioned(found: object) -> tuple[dict[str, Any], int]:
     if type(version) is not int or version < 1:
         del found, tokens, version
         raise UnsupportedRecord(f"the token storage gave a dict whose {VERSION_MEMBER!r} is no positive integer")
-    return tokens, version
+    lineage = tokens.pop(LINEAGE_MEMBER, None)
+    try:
+        return tokens, version, None if lineage is None else check_lineage(bytes.fromhex(lineage))
+    except (TypeError, ValueError, ConfigurationError):
+        del tokens, found
+    raise UnsupportedRecord(f"the token storage gave a dict whose {LINEAGE_MEMBER!r} is not what pauth wrote")
+
+
+async def _or_error(operation: Coroutine[Any, Any, T]) -> T | TokenStorageError:
+    try:
+        return await operation
+    except TokenStorageError as error:
+        return error
 
 
 class KeyedLocks:

@@ -6,21 +6,31 @@ The storage room knows keys, bytes, versions and times. It knows nothing of OAut
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, Protocol, runtime_checkable
+from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar, runtime_checkable
 
-from pauth.errors import InvalidUserId
+from pauth.errors import ConfigurationError, InvalidUserId, TokenStorageError
 
 __all__ = [
     "MAX_USER_ID_BYTES",
     "AsyncTokenStorage",
     "BaseTokenStorage",
     "CoordinatedTokenStorage",
+    "Expiring",
+    "Lease",
+    "Listed",
+    "Page",
     "Record",
     "RecordKey",
+    "Write",
     "check_user_id",
 ]
+
+T_co = TypeVar("T_co", covariant=True)
+
+MAX_NAMESPACE: Final = 512
+"""The longest namespace, in characters. Database indexes have room for it, and for three bytes a character."""
 
 MAX_USER_ID_BYTES: Final = 1024
 """The longest user id, in bytes of UTF-8."""
@@ -35,6 +45,8 @@ def check_user_id(user_id: str) -> str:
     """
     if not isinstance(user_id, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
         raise InvalidUserId(f"a user id must be a str, not {type(user_id).__name__}; convert numbers with str()")
+    if user_id.isascii() and 0 < len(user_id) <= MAX_USER_ID_BYTES:
+        return user_id  # nearly all of them, and the check stands before every operation
     if not user_id:
         raise InvalidUserId("a user id must not be empty")
     try:
@@ -100,6 +112,8 @@ class RecordKey:
 
     def __post_init__(self) -> None:
         check_user_id(self.user_id)
+        if type(self.namespace) is not str or len(self.namespace) > MAX_NAMESPACE:
+            raise ConfigurationError(f"a namespace must be a str of at most {MAX_NAMESPACE} characters")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -117,6 +131,12 @@ class Record:
     expires_at: float | None = None
     """When the access token in it expires (seconds since the Unix epoch), for whoever wants to refresh in time; not when the record goes."""
 
+    lineage: bytes | None = None
+    """A fingerprint (16 bytes) of the refresh token in it, made by who wrote it: what a successor has to name as its predecessor."""
+
+    key_id: str | None = None
+    """The id of the key it is encrypted with, in hexadecimal; ``None`` for plaintext."""
+
     def __repr__(self) -> str:
         # user ids may be personal data and tokens are secrets: neither is shown
         return f"<Record version={self.version} stored_at={self.stored_at:.0f}>"
@@ -125,12 +145,79 @@ class Record:
         raise TypeError("a Record cannot be pickled: its tokens would leave the store unencrypted")
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Write:
+    """One write of a batch: the arguments of :meth:`CoordinatedTokenStorage.replace`."""
+
+    key: RecordKey
+    tokens: Mapping[str, Any]
+    expected_version: int | None = None
+    expires_at: float | None = None
+    expected_lineage: bytes | None = None
+    lineage: bytes | None = None
+    stored_at: float | None = None
+    """The :attr:`Record.stored_at` to keep, for who carries a record from one storage to another; ``None`` for now."""
+
+    def __repr__(self) -> str:
+        return f"<Write expected_version={self.expected_version}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Write cannot be pickled: its tokens would leave the program unencrypted")
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to be the only one who works on a record, for a while. Advisory: what is written is guarded by version and lineage."""
+
+    fence: int
+    """A number higher than that of every earlier holder of a lease on this record."""
+
+    remaining: float
+    """Seconds it runs from the moment the caller has it, at least: the round trip is taken off."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Listed:
+    """One record of a listing."""
+
+    key: RecordKey
+    version: int
+    key_id: str | None
+    """See :attr:`Record.key_id`."""
+
+    def __repr__(self) -> str:
+        return f"<Listed version={self.version}>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Expiring:
+    """One record whose access token expires."""
+
+    key: RecordKey
+    version: int
+    expires_at: float
+    """Seconds since the Unix epoch."""
+
+    def __repr__(self) -> str:
+        return f"<Expiring version={self.version} expires_at={self.expires_at:.0f}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T_co]):
+    """Some of a listing, and where it goes on."""
+
+    items: Sequence[T_co]
+    next_cursor: str | None
+    """What to give for the next page; ``None`` after the last one. Opaque."""
+
+
 @runtime_checkable
 class CoordinatedTokenStorage(AsyncTokenStorage, Protocol):
-    """What the built-in drivers give beyond the three methods: versions, compare-and-set and one-time pending logins.
+    """What the built-in drivers give beyond the three methods.
 
-    Each operation is one round trip. All raise :class:`~pauth.errors.StorageUnavailable` when the store does not answer and
-    :class:`~pauth.errors.RecordUnreadable` for a record that is there but cannot be read.
+    These are versions, compare-and-set, batches, one-time pending logins, leases and listings. Each operation is one round trip. All raise
+    :class:`~pauth.errors.StorageUnavailable` when the store does not answer and :class:`~pauth.errors.RecordUnreadable` for a record that is
+    there but cannot be read.
     """
 
     async def load(self, key: RecordKey) -> Record | None:
@@ -138,13 +225,23 @@ class CoordinatedTokenStorage(AsyncTokenStorage, Protocol):
         ...
 
     async def replace(
-        self, key: RecordKey, tokens: Mapping[str, Any], *, expected_version: int | None, expires_at: float | None = None
+        self,
+        key: RecordKey,
+        tokens: Mapping[str, Any],
+        *,
+        expected_version: int | None,
+        expires_at: float | None = None,
+        expected_lineage: bytes | None = None,
+        lineage: bytes | None = None,
     ) -> Record | None:
-        """Write a record if the stored version is ``expected_version``, atomically.
+        """Write a record if what is stored is what is expected, atomically.
 
         :param expected_version: the version that must be stored now; 0 for "there must be none"; ``None`` to write whatever is stored.
         :param expires_at: see :attr:`Record.expires_at`.
-        :returns: the record as written, its version one higher than the last; ``None`` if another version is stored (nothing is written).
+        :param expected_lineage: the :attr:`Record.lineage` that must be stored now, so that a successor is written over its predecessor only;
+            ``None`` to write whatever is stored.
+        :param lineage: see :attr:`Record.lineage`.
+        :returns: the record as written, its version one higher than the last; ``None`` if something else is stored (nothing is written).
         """
         ...
 
@@ -153,6 +250,18 @@ class CoordinatedTokenStorage(AsyncTokenStorage, Protocol):
 
         :returns: whether a record was deleted.
         """
+        ...
+
+    async def get_many(self, keys: Sequence[RecordKey]) -> list[Record | TokenStorageError | None]:
+        """What :meth:`load` gives, or raises, for each key."""
+        ...
+
+    async def put_many(self, writes: Sequence[Write]) -> list[Record | TokenStorageError | None]:
+        """What :meth:`replace` gives, or raises, for each. Each write is atomic, all together are not. Several for one key keep their order."""
+        ...
+
+    async def delete_many(self, keys: Sequence[RecordKey]) -> list[bool | TokenStorageError]:
+        """What :meth:`remove` gives, or raises, for each key."""
         ...
 
     async def put_pending(self, pending_id: str, payload: Mapping[str, Any], *, expires_at: float) -> None:
@@ -167,6 +276,50 @@ class CoordinatedTokenStorage(AsyncTokenStorage, Protocol):
 
         Of any number of concurrent takers, in any number of processes, exactly one gets the payload.
         """
+        ...
+
+    async def take_lease(self, key: RecordKey, owner: str, *, ttl: float) -> Lease | None:
+        """Take the lease on a record, which need not exist. Time is the server's, or a clock all processes of this machine share.
+
+        :param owner: an unguessable name of who takes it. Who holds it still gets it again, with the same fence and a new ``ttl``.
+        :param ttl: seconds after which it ends by itself.
+        :returns: ``None`` if another owner holds it.
+        """
+        ...
+
+    async def extend_lease(self, key: RecordKey, owner: str, *, ttl: float) -> bool:
+        """Let the lease run for ``ttl`` seconds from now.
+
+        :returns: ``False`` if it is not ``owner``'s any more, because it ran out for example; then nothing is done.
+        """
+        ...
+
+    async def release_lease(self, key: RecordKey, owner: str) -> bool:
+        """Give the lease back.
+
+        :returns: ``False`` if it is not ``owner``'s any more; then nothing is done.
+        """
+        ...
+
+    async def list_users(self, namespace: str | None = None, *, cursor: str | None = None, limit: int = 1000) -> Page[Listed]:
+        """The records of one namespace, or (``None``) of all, in no order that means anything.
+
+        While records change, each that exists from the first page to the last is listed exactly once.
+
+        :param cursor: :attr:`Page.next_cursor` of the page before.
+        :param limit: how many at most, up to 10,000. A page may have fewer.
+        """
+        ...
+
+    async def list_expiring(self, before: float, *, cursor: str | None = None, limit: int = 1000) -> Page[Expiring]:
+        """The records whose access tokens expire before a moment (seconds since the Unix epoch), the earliest first.
+
+        One that is written during the listing is listed as it was, as it is, or both.
+        """
+        ...
+
+    async def count(self, namespace: str | None = None) -> int:
+        """How many records there are, in one namespace or (``None``) in all."""
         ...
 
     async def aclose(self) -> None:

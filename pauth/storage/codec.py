@@ -6,6 +6,8 @@ header before the nonce, the kind of record, namespace, user id and bound versio
 user, client or table fails to authenticate. So does one moved to another version, if its writer knew the version: a login replaces
 whatever is there and writes 0 for "any version", so an old login's record that is put back by whoever can write to the store is not noticed.
 
+Records that are Fernet tokens, written before pauth, are read if the keyring has Fernet keys, and are bound to nothing until they are written anew.
+
 Nonces are random: one key may encrypt 2**32 records (NIST SP 800-38D section 8.3). A codec counts what it encrypts and stops there (VC-1).
 """
 
@@ -16,17 +18,17 @@ import itertools
 import os
 import struct
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidTag
 
 from pauth.errors import ConfigurationError, RecordTampered, UnknownEncryptionKey, UnsupportedRecord
 from pauth.storage.base import RecordKey
+from pauth.storage.fernet import is_fernet_token, read_fernet
 from pauth.storage.keys import Keyring
 from pauth.storage.payload import dump, parse
 
-__all__ = ["Codec", "RecordKind"]
+__all__ = ["Codec", "RecordKind", "key_id_of"]
 
 _MAGIC: Final = b"pAuT"
 _FORMAT: Final = 1
@@ -35,6 +37,8 @@ _DIALECT_SHIFT: Final = 1
 _KNOWN_FLAGS: Final = 0b11
 _HEADER: Final = struct.Struct(">4sBB")
 _SEAL: Final = struct.Struct(">8s12sQ")
+_BOUND: Final = struct.Struct(">Q")
+_LENGTH: Final = struct.Struct(">I")
 _TAG_BYTES: Final = 16
 _MAX_RECORDS: Final = 2**32
 
@@ -44,6 +48,18 @@ class RecordKind(enum.Enum):
 
     TOKENS = b"tokens"
     PENDING = b"pending"
+    FOLDER = b"folder"
+    OWNER = b"owner"
+
+
+_KINDS: Final = {kind: _LENGTH.pack(len(kind.value)) + kind.value for kind in RecordKind}
+
+
+def key_id_of(data: bytes | memoryview) -> bytes | None:
+    """The id of the key that stored bytes are encrypted with; ``None`` for plaintext, or for what this version cannot tell."""
+    if len(data) < _HEADER.size + _SEAL.size or data[:4] != _MAGIC or data[4] != _FORMAT or not data[5] & _ENCRYPTED:
+        return None
+    return bytes(data[_HEADER.size : _HEADER.size + 8])
 
 
 class Codec:
@@ -57,6 +73,11 @@ class Codec:
     def __init__(self, keyring: Keyring | None) -> None:
         self._keyring = keyring
         self._count = itertools.count()
+
+    @property
+    def key_id(self) -> str | None:
+        """The id of the key that encrypts, in hexadecimal; ``None`` for plaintext."""
+        return None if self._keyring is None else self._keyring.primary.key_id.hex()
 
     def encode(self, kind: RecordKind, key: RecordKey | str, version: int, payload: Mapping[str, Any]) -> bytes:
         """The bytes to store.
@@ -82,14 +103,20 @@ class Codec:
         """The payload of stored bytes.
 
         :param version: the version the driver found it stored as.
-        :raises RecordTampered: changed, truncated, moved from another place, rolled back, or plaintext where encryption is on.
+        :raises RecordTampered: changed, truncated, moved from another place or version, or plaintext where encryption is on.
         :raises UnknownEncryptionKey: encrypted, and its key is not on the keyring.
         :raises UnsupportedRecord: of a newer format, or not of pauth.
         """
         data = memoryview(data)  # which does not print, where a traceback shows locals (SH-5)
         magic, format_version, flags = _HEADER.unpack_from(data) if len(data) >= _HEADER.size else (b"", 0, 0)
         if magic != _MAGIC:
-            raise UnsupportedRecord("a stored record was not written by pauth; use another store, or convert it")
+            if not is_fernet_token(data):
+                raise UnsupportedRecord("a stored record was not written by pauth; use another store, or convert it")
+            if self._keyring is None or not self._keyring.fernet_keys or kind is not RecordKind.TOKENS:
+                raise UnsupportedRecord(
+                    'a stored record was not written by pauth but is a Fernet token; add its key behind the first as "fernet:<key>"'
+                )
+            return read_fernet(self._keyring.fernet_keys, data)
         if format_version != _FORMAT or flags & ~_KNOWN_FLAGS:
             raise UnsupportedRecord(f"a stored record has format {format_version}.{flags}; a newer version of pauth wrote it: upgrade this one")
         body = data[_HEADER.size :]
@@ -116,18 +143,21 @@ class Codec:
                 f"a stored record is encrypted with key {key_id.hex()}, which is not configured; add that key behind the current one"
             )
         if bound_version in (0, version):
-            with suppress(InvalidTag):
+            try:
                 return encryption_key.cipher.decrypt(nonce, body[_SEAL.size :], _associated_data(header, key_id, kind, key, bound_version))
+            except InvalidTag:
+                pass  # and raised below, out of its context
         raise RecordTampered(
-            "a stored record failed authentication: it was changed, moved from another place, or rolled back; let the user log in again"
+            "a stored record failed authentication: it was changed, or moved here from another user or version; let the user log in again"
         )
 
 
 def _associated_data(header: bytes | memoryview, key_id: bytes, kind: RecordKind, key: RecordKey | str, version: int) -> bytes:
     # "surrogatepass": a namespace may be any str, and the encoding has to stay one-to-one
-    parts: tuple[bytes, ...]
     if isinstance(key, RecordKey):
-        parts = (kind.value, key.namespace.encode("utf-8", "surrogatepass"), key.user_id.encode())
-    else:
-        parts = (kind.value, key.encode("utf-8", "surrogatepass"))
-    return b"".join((header, key_id, struct.pack(">Q", version), *(struct.pack(">I", len(part)) + part for part in parts)))
+        namespace, user_id = key.namespace.encode("utf-8", "surrogatepass"), key.user_id.encode()
+        return b"".join(
+            (header, key_id, _BOUND.pack(version), _KINDS[kind], _LENGTH.pack(len(namespace)), namespace, _LENGTH.pack(len(user_id)), user_id)
+        )
+    name = key.encode("utf-8", "surrogatepass")
+    return b"".join((header, key_id, _BOUND.pack(version), _KINDS[kind], _LENGTH.pack(len(name)), name))

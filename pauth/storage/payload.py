@@ -15,7 +15,7 @@ import orjson
 
 from pauth.errors import TokenStorageError, UnsupportedRecord
 
-__all__ = ["MAX_DEPTH", "PLAIN_JSON", "WIDE_JSON", "check_moment", "dump", "json_copy", "parse"]
+__all__ = ["MAX_DEPTH", "PLAIN_JSON", "WIDE_JSON", "check_moment", "dump", "json_copy", "json_copy_flat", "parse"]
 
 MAX_DEPTH: Final = 32
 """The deepest nesting of objects and arrays, counting the outermost."""
@@ -39,20 +39,29 @@ def json_copy(payload: Mapping[str, Any]) -> dict[str, Any]:
     :raises TokenStorageError: something in it is not JSON: NaN, a tuple, bytes, a key that is no ``str``, nesting deeper than
         :data:`MAX_DEPTH`.
     """
-    if not isinstance(payload, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+    return json_copy_flat(payload)[0]
+
+
+def json_copy_flat(payload: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+    """The same, and whether it is flat: no member is an object or an array, so that ``dict.copy`` copies it as well."""
+    # to be a Mapping is the slower test
+    if not isinstance(payload, (dict, Mapping)):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
         raise TokenStorageError(f"tokens must be a dict, not {type(payload).__name__}")
     return _copy_object(payload, 1)
 
 
-def _copy_object(value: Mapping[str, Any], depth: int) -> dict[str, Any]:
+def _copy_object(value: Mapping[str, Any], depth: int) -> tuple[dict[str, Any], bool]:
     if depth > MAX_DEPTH:
         raise TokenStorageError(f"tokens cannot be stored: nested deeper than {MAX_DEPTH} levels")
-    copied: dict[str, Any] = {}
-    for name, member in value.items():
+    copied: dict[str, object] = dict(value)
+    flat = True
+    for name, member in copied.items():
         if type(name) is not str:
             raise TokenStorageError(f"tokens cannot be stored: a member's name is a {type(name).__name__}, JSON allows str only")
-        copied[name] = member if type(member) in _ATOMS else _copy_value(member, depth)
-    return copied
+        kind = type(member)
+        if kind is not str and kind not in _ATOMS and not (kind is float and math.isfinite(cast("float", member))):
+            copied[name], flat = _copy_value(member, depth), False
+    return copied, flat
 
 
 def _copy_value(value: object, depth: int) -> Any:
@@ -60,7 +69,7 @@ def _copy_value(value: object, depth: int) -> Any:
     if kind in _ATOMS:
         return value
     if kind is dict:
-        return _copy_object(cast("dict[str, Any]", value), depth + 1)
+        return _copy_object(cast("dict[str, Any]", value), depth + 1)[0]
     if kind is list:
         if depth >= MAX_DEPTH:
             raise TokenStorageError(f"tokens cannot be stored: nested deeper than {MAX_DEPTH} levels")

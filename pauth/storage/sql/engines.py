@@ -10,17 +10,17 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Executable, event
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import StaticPool
 
 from pauth.errors import ConfigurationError
-from pauth.storage import sql
+from pauth.storage.sql import tables as sql
 
 __all__ = ["Engines", "engines_for_engine"]
 
@@ -47,12 +47,21 @@ class Engines:
     :param make: makes an engine.
     :param prepare: blocking work before an engine's first use; called in a worker thread.
     :param shared: ``make`` always gives the same engine, one of the user's: it serves one event loop, and is not disposed here.
+    :param create: what makes the tables and indexes, each statement doing nothing if that was done before.
     """
 
-    def __init__(self, make: Callable[[], AsyncEngine], *, prepare: Callable[[], None] | None = None, shared: bool = False) -> None:
+    def __init__(
+        self,
+        make: Callable[[], AsyncEngine],
+        *,
+        prepare: Callable[[], None] | None = None,
+        shared: bool = False,
+        create: Sequence[Executable] = sql.CREATE,
+    ) -> None:
         self._make = make
         self._prepare = prepare
         self._shared = shared
+        self._create = create
         self._slots: dict[asyncio.AbstractEventLoop, _Slot] = {}
         self._mutex = threading.Lock()
 
@@ -68,7 +77,7 @@ class Engines:
                 if not slot.ready:
                     if self._prepare is not None:
                         await asyncio.to_thread(self._prepare)
-                    await _make_tables(slot.engine)
+                    await _make_tables(slot.engine, self._create)
                     slot.ready = True
         return slot.engine
 
@@ -113,30 +122,29 @@ def _abandon(slots: list[_Slot]) -> None:
         slot.engine.sync_engine.dispose(close=False)
 
 
-def engines_for_engine(engine: AsyncEngine) -> Engines:
-    """A user's own engine. Its pool and its pragmas stay as they are.
+def engines_for_engine(engine: AsyncEngine, *, create: Sequence[Executable] = sql.CREATE) -> Engines:
+    """A user's own engine. Its pool stays as it is.
 
-    :raises ConfigurationError: not SQLite on aiosqlite, or one connection shared by all.
+    :raises ConfigurationError: one connection shared by all.
     """
-    dialect = f"{engine.dialect.name}+{engine.dialect.driver}"
-    if dialect != "sqlite+aiosqlite":
-        raise ConfigurationError(f"a token database must be sqlite+aiosqlite for now, not {dialect}")
     if isinstance(engine.pool, StaticPool):
         # tasks would commit and roll back each other's work
         raise ConfigurationError("this engine shares one connection between all tasks, as SQLite in memory does; use MemoryTokenStorage() instead")
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
-    return Engines(lambda: autocommit, shared=True)
+    return Engines(lambda: autocommit, shared=True, create=create)
 
 
-async def _make_tables(engine: AsyncEngine) -> None:
-    """Make what is missing. Each statement does nothing if it was done before, so two processes may do it at once, and a crash may come between."""
+async def _make_tables(engine: AsyncEngine, create: Sequence[Executable]) -> None:
+    """Make what is missing. Two processes may do it at once, and a crash may come between; where all is there, no right to make tables is needed."""
     async with engine.connect() as connection:
-        await connection.execute(sql.CREATE_SCHEMA_TABLE)
-        found = await connection.scalar(sql.READ_SCHEMA)
+        found: int | None = None
+        with suppress(DBAPIError):  # there is no such table, most likely; what else it may be, the next statement will say
+            found = await connection.scalar(sql.READ_SCHEMA)
         if found is None:
-            for statement in sql.CREATE:
+            for statement in create:
                 await connection.execute(statement)
-            await connection.execute(sql.WRITE_SCHEMA)
+            with suppress(IntegrityError):  # another process was faster
+                await connection.execute(sql.WRITE_SCHEMA)
             found = await connection.scalar(sql.READ_SCHEMA)
         if found != sql.SCHEMA_VERSION:
             raise ConfigurationError(

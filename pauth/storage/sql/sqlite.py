@@ -7,48 +7,61 @@ import os
 import sqlite3
 import stat
 import warnings
-from contextlib import closing, suppress
+from contextlib import closing
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import URL, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from pauth.clock import Clock
 from pauth.errors import ConfigurationError, PAuthError, StorageUnavailable
-from pauth.secret import Secret
-from pauth.storage.sql import error_for
+from pauth.storage.arguments import absolute_path
+from pauth.storage.sql.engines import Engines, engines_for_engine
+from pauth.storage.sql.sqlite_driver import SqliteDriver
+from pauth.storage.sql.sqlite_errors import error_for
 
-__all__ = ["make_engine", "parse_url", "prepare_file"]
+__all__ = ["driver_for_engine", "driver_for_url", "make_engine", "prepare_file"]
 
 _DRIVERS: Final = ("sqlite", "sqlite+aiosqlite")
 _FIX_THE_PATH: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG})
 
 
-def parse_url(url: Secret | URL) -> URL:
-    """The URL of a SQLite file.
+def driver_for_url(url: URL, *, timeout: float, plaintext: bool, clock: Clock) -> SqliteDriver:
+    """The driver for a SQLite file.
 
-    :raises ConfigurationError: not a URL, another database, in memory, or with a query. The URL is not in the message: it may hold a password.
+    :raises ConfigurationError: another library than aiosqlite, aiosqlite is missing, a database in memory, or a query.
     """
-    parsed: URL | None = None
-    with suppress(ArgumentError, ValueError):  # whose text would show the URL
-        parsed = make_url(url.reveal() if isinstance(url, Secret) else url)
-    if parsed is None:
-        raise ConfigurationError("this is no database URL; write sqlite+aiosqlite:///relative/path or sqlite+aiosqlite:////absolute/path")
-    if parsed.drivername not in _DRIVERS:
-        raise ConfigurationError(f"a token database must be sqlite+aiosqlite for now, not {parsed.drivername}")
-    if parsed.host or parsed.username or parsed.port:
+    if find_spec("aiosqlite") is None:
+        raise ConfigurationError("a SQLite database needs aiosqlite, which is not installed: pip install 'pauth[sql]'")
+    if url.drivername not in _DRIVERS:
+        raise ConfigurationError(f"a SQLite token database must be sqlite+aiosqlite, not {url.drivername}")
+    if url.host or url.username or url.port:
         raise ConfigurationError("a SQLite URL has no host: three slashes and a relative path, or four and an absolute one")
-    if parsed.query:
+    if url.query:
         raise ConfigurationError("a SQLite URL takes no ?options here; options are keyword arguments of DatabaseTokenStorage")
-    if not parsed.database or parsed.database == ":memory:" or parsed.database.startswith("file:"):
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
         raise ConfigurationError("a SQLite URL must name a file; to keep tokens in memory, write memory:// or MemoryTokenStorage()")
-    # absolute, since a program may change its folder before the file is first opened; Path.absolute would leave ".." in
-    return parsed.set(drivername="sqlite+aiosqlite", database=os.path.abspath(parsed.database))  # noqa: PTH100
+    path = absolute_path(url.database)
+    make = partial(make_engine, url.set(drivername="sqlite+aiosqlite", database=path), timeout=timeout)
+    prepare = partial(prepare_file, path, plaintext=plaintext, timeout=timeout / 2)
+    return SqliteDriver(Engines(make, prepare=prepare), clock=clock, shared=False, store_id=("sqlite", path))
+
+
+def driver_for_engine(engine: AsyncEngine, *, timeout: float, clock: Clock) -> SqliteDriver:  # noqa: ARG001  # the same for every dialect
+    """The driver for a user's own engine. Its pool and its pragmas stay as they are.
+
+    :raises ConfigurationError: not on aiosqlite, or one connection shared by all.
+    """
+    if engine.dialect.driver != "aiosqlite":
+        raise ConfigurationError(f"a SQLite token database must be sqlite+aiosqlite, not sqlite+{engine.dialect.driver}")
+    return SqliteDriver(engines_for_engine(engine), clock=clock, shared=True, store_id=None)
 
 
 def make_engine(url: URL, *, timeout: float) -> AsyncEngine:
-    """An engine for one event loop: one connection, whose thread takes one statement after the other.
+    """An engine for one event loop: one connection, whose thread takes one batch after the other.
 
     More connections would only wait for each other at SQLite's one write lock, by sleeping and in no order.
 
