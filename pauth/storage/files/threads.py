@@ -1,0 +1,109 @@
+"""The threads that wait for the disk, in the place of a :class:`~concurrent.futures.ThreadPoolExecutor`.
+
+One queue, and one wake-up of the event loop for each piece of work: about half of what an executor's way there and back takes, which has a second
+kind of future, its lock and its callbacks on the way. A small file is read in a tenth of that.
+
+Threads are started as work comes, and are daemons: an interpreter that ends waits for nobody's disk, and files are whole at every moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
+from typing import Any, Final, TypeAlias, TypeVar
+
+from pauth.errors import ConfigurationError
+
+__all__ = ["Threads"]
+
+A = TypeVar("A")
+T = TypeVar("T")
+
+_Job: TypeAlias = tuple[asyncio.AbstractEventLoop, asyncio.Future[Any], Callable[[], Any]]
+
+
+class Threads:
+    """Runs functions that block, for several event loops.
+
+    :param count: how many at once, at most.
+    :param name: what the threads are called.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self._count: Final = count
+        self._name: Final = name
+        self._jobs: Final[SimpleQueue[_Job | None]] = SimpleQueue()
+        self._threads: Final[list[threading.Thread]] = []
+        self._mutex: Final = threading.Lock()
+        self._closed = False
+
+    def __del__(self) -> None:
+        self._jobs.put(None)  # or the threads of a storage that nobody closed would wait for ever
+
+    def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        """What ``work`` gives or raises, called in one of the threads. It is done even if nobody waits for it any more.
+
+        :raises ConfigurationError: they were closed.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        with self._mutex:
+            if self._closed:
+                raise ConfigurationError("this token storage was closed")
+            if len(self._threads) < self._count:
+                thread = threading.Thread(target=_serve, args=(self._jobs,), name=f"{self._name}-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._jobs.put((loop, future, work))
+        return future
+
+    async def share(self, work: Callable[[A], T], items: Sequence[A]) -> list[T]:
+        """What ``work`` gives for each item. Each thread that is free takes the next one."""
+        answers: dict[int, T] = {}
+        left = deque(enumerate(items))
+
+        def some() -> None:
+            while True:
+                try:
+                    number, item = left.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                answers[number] = work(item)
+
+        await asyncio.gather(*(self.run(some) for _ in range(min(self._count, len(items)))))
+        return [answers[number] for number in range(len(items))]
+
+    def close(self) -> None:
+        """Wait for what is under way, and end the threads."""
+        with self._mutex:
+            self._closed = True
+            self._jobs.put(None)
+        for thread in self._threads:
+            thread.join()
+
+
+def _serve(jobs: SimpleQueue[_Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        loop, future, work = job
+        outcome, error = None, None
+        try:
+            outcome = work()
+        except BaseException as raised:  # noqa: BLE001  # it is raised where it is waited for
+            error = raised
+        with suppress(RuntimeError):  # that event loop was closed: nobody waits
+            loop.call_soon_threadsafe(_settle, future, outcome, error)
+        del job, loop, future, work, outcome, error  # SH-5: nothing of a user's stays in a thread that waits
+    jobs.put(None)  # for the next thread
+
+
+def _settle(future: asyncio.Future[Any], outcome: Any, error: BaseException | None) -> None:
+    if future.done():  # its event loop is ending
+        return
+    if error is None:
+        future.set_result(outcome)
+    else:
+        future.set_exception(error)
