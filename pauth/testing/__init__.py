@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from pauth.core.quirks import RotationClass
 from pauth.testing import faults
 from pauth.testing.clock import ManualClock
@@ -22,9 +24,14 @@ from pauth.testing.model import Client
 from pauth.testing.server import AuthorizationServer
 from pauth.testing.user_agent import authorize
 
+if TYPE_CHECKING:
+    from pauth.testing.contract import StorageContract
+    from pauth.testing.contract_coordinated import CoordinatedStorageContract
+
 __all__ = [
     "AuthorizationServer",
     "Client",
+    "CoordinatedStorageContract",
     "Fault",
     "Hold",
     "Ledger",
@@ -34,7 +41,23 @@ __all__ = [
     "ResourceUse",
     "RotationClass",
     "SeenRequest",
+    "StorageContract",
     "authorize",
     "faults",
     "token_hash",
 ]
+
+
+if not TYPE_CHECKING:  # else type checkers would take any misspelt name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        # only when they are used: they need pytest
+        if name == "StorageContract":
+            from pauth.testing.contract import StorageContract
+
+            return StorageContract
+        if name == "CoordinatedStorageContract":
+            from pauth.testing.contract_coordinated import CoordinatedStorageContract
+
+            return CoordinatedStorageContract
+        raise AttributeError(f"module 'pauth.testing' has no attribute {name!r}")
