@@ -32,7 +32,7 @@ def nothing_blocks_the_loop() -> Iterator[None]:
             detector.functions[name].can_block_in("coverage/collector.py", "lock_data")
         # The folder of the process is a field in memory; it is asked for when a storage is made.
         for name in ("os.path.abspath", "os.getcwd"):
-            detector.functions[name].can_block_in("pauth/storage/sqlite.py", "parse_url")
+            detector.functions[name].can_block_in("pauth/storage/arguments.py", "absolute_path")
         yield
 
 

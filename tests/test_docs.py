@@ -19,8 +19,9 @@ CHECKED = [block for page in PAGES for block in blocks_of(page) if not block.run
 @pytest.mark.plaintext_files
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 async def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks run in an empty folder, with an encryption key in the environment, and leave behind what they like."""
+    """Blocks run in an empty folder, with a storage URL and an encryption key in the environment, and leave behind what they like."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PAUTH_STORAGE_URL", "sqlite:///tokens.db")
     monkeypatch.setenv("PAUTH_ENCRYPTION_KEY", EncryptionKey.generate().to_string().reveal())
     namespace: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks_of(page):

@@ -54,11 +54,11 @@ ROOMS = {
     "pauth.storage": room(libraries="anyio"),
     "pauth.storage.keys": room("pauth.storage", libraries="cryptography"),
     "pauth.storage.codec": room("pauth.storage", libraries="cryptography"),
+    "pauth.storage.fernet": room("pauth.storage", libraries="cryptography"),
     "pauth.storage.payload": room("pauth.storage", libraries="orjson"),
-    "pauth.storage.database": room("pauth.storage", libraries="anyio sqlalchemy"),
-    "pauth.storage.sql": room("pauth.storage", libraries="sqlalchemy"),
-    "pauth.storage.sqlite": room("pauth.storage", libraries="sqlalchemy"),
-    "pauth.storage.engines": room("pauth.storage", libraries="anyio sqlalchemy"),
+    "pauth.storage.database": room("pauth.storage", libraries="sqlalchemy"),
+    "pauth.storage.sql": room("pauth.storage", libraries="psycopg sqlalchemy"),  # a dialect's own library is imported by name, where it is chosen
+    "pauth.storage.redis": room("pauth.storage", libraries="redis"),
     # The one importer of aiohttp on the core path. It knows requests and responses, not OAuth.
     "pauth.transport": room("pauth.core.wire", "pauth.core.urls", libraries="aiohttp yarl"),
     # Tokens and stores, not HTTP: the request is a callable handed in.
@@ -67,7 +67,7 @@ ROOMS = {
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
     "pauth.client": room("pauth.core", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"),
     # Nobody imports these, but the command line's demo runs the double.
-    "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc yarl"),
+    "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
     "pauth.cli": room("pauth", libraries="aiohttp anyio click rich"),
 }
 

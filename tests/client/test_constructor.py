@@ -100,8 +100,8 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "scopes as one str": ({"scopes": "openid email"}, "scopes must be a list of str"),
     "timeout": ({"timeout": 0}, "timeout must be a positive number"),
     "proxy": ({"proxy": "socks://user:CANARY-proxy-password@proxy.example"}, "URL of an HTTP proxy"),
-    "storage URL": ({"token_storage": "redis://:CANARY-password@redis.example"}, "no token storage for the URL scheme"),
-    "pending storage URL": ({"pending_storage": "redis://:CANARY-password@redis.example"}, "no token storage for the URL scheme"),
+    "storage URL": ({"token_storage": "carrier-pigeon://:CANARY-password@redis.example"}, "no token storage for the URL scheme"),
+    "pending storage URL": ({"pending_storage": "carrier-pigeon://:CANARY-password@redis.example"}, "no token storage for the URL scheme"),
     "storage class": ({"token_storage": MemoryTokenStorage}, "write MemoryTokenStorage"),
     "no storage": ({"token_storage": object()}, "object is no token storage"),
 }

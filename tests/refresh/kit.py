@@ -198,11 +198,9 @@ class FaultyStorage(MemoryTokenStorage):
         self.before_load = read_and_wait
         return hold
 
-    async def replace(
-        self, key: RecordKey, tokens: Mapping[str, Any], *, expected_version: int | None, expires_at: float | None = None
-    ) -> Record | None:
+    async def replace(self, key: RecordKey, tokens: Mapping[str, Any], *, expected_version: int | None, **options: Any) -> Record | None:
         async def write() -> Record | None:
-            return await super(FaultyStorage, self).replace(key, tokens, expected_version=expected_version, expires_at=expires_at)
+            return await super(FaultyStorage, self).replace(key, tokens, expected_version=expected_version, **options)
 
         fault = self.faults.popleft() if self.faults else work
         written = await fault(write)

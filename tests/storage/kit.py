@@ -8,57 +8,29 @@ from pathlib import Path
 from typing import Any, Final
 
 from hypothesis import strategies as st
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from pauth.storage import BaseTokenStorage, DatabaseTokenStorage, EncryptionKey, Record
+from pauth.storage.sql.sqlite_driver import SqliteDriver
 from pauth.testing.clock import ManualClock
+from pauth.testing.contract_kit import CONFUSABLE_IDS, TOKENS
+
+__all__ = [
+    "CONFUSABLE_IDS",
+    "JSON_OBJECTS",
+    "KEY",
+    "OTHER_KEY",
+    "TOKENS",
+    "BlockingStorage",
+    "DictStorage",
+    "database",
+    "engine_of",
+    "plain",
+    "same_json",
+]
 
 KEY: Final = EncryptionKey(bytes(range(0, 256, 8))[:-1] + b"\xff")
 OTHER_KEY: Final = EncryptionKey(bytes(range(255, -1, -8))[:-1] + b"\x01")
-
-TOKENS: Final[dict[str, Any]] = {
-    "access_token": "CANARY-access-token",
-    "refresh_token": "CANARY-refresh-token",
-    "scope": "read write",
-    "expires_at": 1_767_229_200.25,
-    "extra": {"team": {"id": 2**53 + 1, "admins": ["ü", None, True]}},
-}
-
-# PX-5: every one of them is a user of its own, whatever it looks like or normalises to.
-CONFUSABLE_IDS: Final = (
-    "alice",
-    "Alice",
-    "ALICE",
-    "alice ",
-    " alice",
-    "alice\n",
-    "alice\0",
-    "alıce",
-    "alіce",  # Cyrillic і  # noqa: RUF003
-    "ali\u200dce",  # zero-width joiner
-    "ali\u00adce",  # soft hyphen
-    "\ufeffalice",
-    "é",
-    "e\u0301",
-    "\u212a",  # Kelvin sign
-    "K",
-    "k",
-    "ﬁ",
-    "fi",
-    "ß",
-    "ss",
-    "1",
-    "01",
-    "1.0",
-    "１",  # fullwidth digit
-    "9007199254740993",  # 2**53 + 1 (PX-6)
-    "9007199254740992",
-    "../../etc/passwd",
-    "a:b",
-    "a%3Ab",
-    "*",
-    "'; DROP TABLE pauth_tokens; --",
-    "x" * 1024,
-)
 
 _text = st.text(st.characters(codec=None, exclude_categories=()), max_size=20)
 _atoms = st.none() | st.booleans() | st.integers() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | _text
@@ -79,9 +51,18 @@ def same_json(one: object, other: object) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True) and one == other
 
 
-def database(folder: Path, *, name: str = "tokens.db", clock: ManualClock | None = None, timeout: float = 10.0) -> DatabaseTokenStorage:
+def database(
+    folder: Path, *, name: str = "tokens.db", clock: ManualClock | None = None, timeout: float = 10.0, keys: Any = KEY
+) -> DatabaseTokenStorage:
     """An encrypted storage on a file of this folder."""
-    return DatabaseTokenStorage(f"sqlite+aiosqlite:///{folder / name}", encryption_key=KEY, clock=clock, timeout=timeout)
+    return DatabaseTokenStorage(f"sqlite+aiosqlite:///{folder / name}", encryption_key=keys, clock=clock, timeout=timeout)
+
+
+async def engine_of(storage: DatabaseTokenStorage) -> AsyncEngine:
+    """The engine a SQLite storage uses in this event loop."""
+    driver = storage._driver  # pyright: ignore[reportPrivateUsage]
+    assert isinstance(driver, SqliteDriver)
+    return await driver._engines.get()  # pyright: ignore[reportPrivateUsage]
 
 
 class DictStorage:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pauth.errors import ConfigurationError, PAuthError, RecordTampered, StorageUnavailable, UnsupportedRecord
-from pauth.storage import BaseTokenStorage, CoordinatedTokenStorage, MemoryTokenStorage, RecordKey, coordinated
-from pauth.storage.adapters import VERSION_MEMBER, ThreeMethodAdapter
+from pauth.errors import ConfigurationError, PAuthError, RecordTampered, StorageUnavailable, TokenStorageError, UnsupportedRecord
+from pauth.storage import BaseTokenStorage, CoordinatedTokenStorage, MemoryTokenStorage, Record, RecordKey, Write, coordinated
+from pauth.storage.adapters import LINEAGE_MEMBER, VERSION_MEMBER, ThreeMethodAdapter
 from tests.storage.kit import TOKENS, BlockingStorage, DictStorage, plain
 
 ALICE = RecordKey("", "alice")
@@ -330,3 +330,32 @@ async def test_p9_a_class_that_hangs_takes_no_threads_from_others() -> None:
     finally:
         release.set()
     assert await asyncio.gather(*waiting) == [None] * 100
+
+
+# --- what rides in the dict
+
+
+@pytest.mark.parametrize("lineage", ["no hexadecimal", "00", 7, ["00" * 16]])
+async def test_a_lineage_that_is_none_of_ours_is_refused_and_stays(lineage: object) -> None:
+    storage = DictStorage()
+    storage.saved["alice"] = {"access_token": "CANARY-at", LINEAGE_MEMBER: lineage}
+    with pytest.raises(UnsupportedRecord, match="pauth_lineage") as caught:
+        await coordinated(storage).load(ALICE)
+    assert caught.value.__context__ is None
+    assert storage.saved["alice"][LINEAGE_MEMBER] == lineage
+
+
+async def test_a_batch_gives_each_its_answer_or_error() -> None:
+    storage = DictStorage()
+    store = coordinated(storage)
+    storage.saved["broken"] = {VERSION_MEMBER: "one"}
+    broken, bob = RecordKey("", "broken"), RecordKey("", "bob")
+    written = await store.put_many([Write(ALICE, {"n": 1}, expires_at=5.0), Write(bob, {"n": 2}, expected_version=3), Write(broken, {"n": object()})])
+    assert isinstance(written[0], Record)
+    assert written[1] is None
+    assert isinstance(written[2], TokenStorageError)
+    found = await store.get_many([ALICE, bob, broken])
+    assert plain(found[0] if isinstance(found[0], Record) else None) == {"n": 1}
+    assert found[1] is None
+    assert isinstance(found[2], UnsupportedRecord)
+    assert await store.delete_many([ALICE, bob]) == [True, False]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +12,11 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from pauth.errors import ConfigurationError
 from pauth.storage import CoordinatedTokenStorage, DatabaseTokenStorage, MemoryTokenStorage, RecordKey, coordinated
+from pauth.testing import contract
 from pauth.testing.clock import ManualClock
+from pauth.testing.contract_kit import in_a_loop, tokens_of
 from tests.storage.contract import StorageContract
-from tests.storage.kit import KEY, BlockingStorage, DictStorage, database, plain
-
-
-@pytest.fixture
-def loop() -> Iterator[asyncio.Runner]:
-    """An event loop for tests that are no coroutines."""
-    with asyncio.Runner() as runner:
-        yield runner
+from tests.storage.kit import KEY, BlockingStorage, DictStorage, database
 
 
 class TestMemory(StorageContract):
@@ -30,33 +25,34 @@ class TestMemory(StorageContract):
         return MemoryTokenStorage(clock=clock)
 
 
-class _Closing(StorageContract):
-    """Closes the storage in whatever event loop the test leaves behind."""
-
+class TestSQLiteEncrypted(StorageContract):
     examples = 25
 
     @pytest.fixture
-    def storage(self, made: CoordinatedTokenStorage) -> Iterator[CoordinatedTokenStorage]:
-        yield made
-        asyncio.run(made.aclose())
-
-
-class TestSQLiteEncrypted(_Closing):
-    @pytest.fixture
-    def made(self, tmp_path: Path, clock: ManualClock) -> CoordinatedTokenStorage:
+    def storage(self, tmp_path: Path, clock: ManualClock) -> CoordinatedTokenStorage:
         return database(tmp_path, clock=clock)
 
 
-@pytest.mark.plaintext_files
-class TestSQLitePlaintext(_Closing):
+class TestSQLiteOneByOne(StorageContract):
+    examples = 5
+
     @pytest.fixture
-    def made(self, tmp_path: Path, clock: ManualClock) -> CoordinatedTokenStorage:
+    def storage(self, tmp_path: Path, clock: ManualClock) -> CoordinatedTokenStorage:
+        return DatabaseTokenStorage(f"sqlite:///{tmp_path}/tokens.db", encryption_key=KEY, clock=clock, coalesce=False)
+
+
+@pytest.mark.plaintext_files
+class TestSQLitePlaintext(StorageContract):
+    examples = 25
+
+    @pytest.fixture
+    def storage(self, tmp_path: Path, clock: ManualClock) -> CoordinatedTokenStorage:
         with pytest.warns(UserWarning, match="insecure_plaintext=True"):
             return DatabaseTokenStorage(f"sqlite:///{tmp_path}/tokens.db", insecure_plaintext=True, clock=clock)
 
 
 class TestUsersEngine(StorageContract):
-    examples = 25
+    examples = 5
 
     @pytest.fixture
     def storage(self, tmp_path: Path, clock: ManualClock) -> Iterator[CoordinatedTokenStorage]:
@@ -66,32 +62,71 @@ class TestUsersEngine(StorageContract):
         asyncio.run(engine.dispose())
 
 
-class _ThreeMethods(StorageContract):
-    keeps_times = False
-
-    async def test_namespaces_are_apart_p13(self, storage: CoordinatedTokenStorage) -> None:
+class _ThreeMethods(contract.StorageContract):
+    @in_a_loop
+    async def test_namespaces_are_apart_p13(self, store: CoordinatedTokenStorage) -> None:
         """A three-method class gets the plain user id, so it serves one client; a second one would be given the first one's tokens."""
-        await storage.replace(RecordKey("a", "alice"), {"number": 1}, expected_version=0)
-        assert await storage.get_token("alice") == {"number": 1}
+        await store.replace(RecordKey("a", "alice"), {"number": 1}, expected_version=0)
+        assert await store.get_token("alice") == {"number": 1}
         other = RecordKey("b", "alice")
-        for operation in (storage.load(other), storage.replace(other, {"number": 2}, expected_version=None), storage.remove(other)):
+        for operation in (store.load(other), store.replace(other, {"number": 2}, expected_version=None), store.remove(other)):
             with pytest.raises(ConfigurationError, match="make an instance of it for each client"):
                 await operation
-        assert plain(await storage.load(RecordKey("a", "alice"))) == {"number": 1}
+        assert tokens_of(await store.load(RecordKey("a", "alice"))) == {"number": 1}
+
+    @in_a_loop
+    async def test_leases_and_lists_are_refused(self, store: CoordinatedTokenStorage) -> None:
+        key = RecordKey("a", "alice")
+        for operation in (
+            store.take_lease(key, "one", ttl=1),
+            store.extend_lease(key, "one", ttl=1),
+            store.release_lease(key, "one"),
+            store.list_users(),
+            store.list_expiring(1.0),
+            store.count(),
+        ):
+            with pytest.raises(ConfigurationError, match="three methods"):
+                await operation
 
 
 class TestAsyncClass(_ThreeMethods):
     @pytest.fixture
-    def storage(self, clock: ManualClock) -> CoordinatedTokenStorage:
-        return coordinated(DictStorage(), clock=clock)
+    def storage(self) -> DictStorage:
+        return DictStorage()
 
 
 class TestBlockingClass(_ThreeMethods):
-    examples = 25
-
     @pytest.fixture
-    def storage(self, clock: ManualClock) -> CoordinatedTokenStorage:
-        return coordinated(BlockingStorage(), clock=clock)
+    def storage(self) -> BlockingStorage:
+        return BlockingStorage()
+
+
+class _Breakable(BlockingStorage):
+    broken = False
+
+    def save_token(self, user_id: str, tokens: dict[str, Any]) -> None:
+        self._check()
+        super().save_token(user_id, tokens)
+
+    def get_token(self, user_id: str) -> dict[str, Any] | None:
+        self._check()
+        return super().get_token(user_id)
+
+    def _check(self) -> None:
+        if self.broken:
+            raise OSError("CANARY")
+
+
+class TestClassThatBreaks(_ThreeMethods):
+    @pytest.fixture
+    def storage(self) -> _Breakable:
+        return _Breakable()
+
+    def break_storage(self, storage: _Breakable) -> None:
+        storage.broken = True
+
+    def mend_storage(self, storage: _Breakable) -> None:
+        storage.broken = False
 
 
 class _Wrapped:
@@ -111,10 +146,21 @@ class _Wrapped:
 
 
 class TestClassAroundSQLite(_ThreeMethods):
-    examples = 10
-
     @pytest.fixture
-    async def storage(self, tmp_path: Path, clock: ManualClock) -> AsyncIterator[CoordinatedTokenStorage]:
+    def storage(self, tmp_path: Path, clock: ManualClock) -> Iterator[_Wrapped]:
         inner = database(tmp_path, clock=clock)
-        yield coordinated(_Wrapped(inner), clock=clock)
-        await inner.aclose()
+        yield _Wrapped(inner)
+        asyncio.run(inner.aclose())
+
+
+def test_a_contract_without_a_storage_says_so() -> None:
+    class Nothing(contract.StorageContract):
+        pass
+
+    with pytest.raises(NotImplementedError, match="give the fixture storage"):
+        Nothing.storage.__wrapped__(Nothing())  # type: ignore[attr-defined]  # pyright: ignore  # noqa: PGH003
+
+
+def test_adapters_are_memoised() -> None:
+    storage = DictStorage()
+    assert coordinated(storage) is coordinated(storage)

@@ -62,17 +62,31 @@ async def test_the_key_of_the_environment_is_used(tmp_path: Path, monkeypatch: p
         assert await storage.get_token("alice") == {"a": 1}
 
 
-@pytest.mark.parametrize("url", ["mysql+aiomysql://u:CANARY-password@h/db", "postgresql://u:CANARY-password@h/db", "sqlite+pysqlite:///x"])
-def test_other_databases_are_refused_by_name(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"must be sqlite\+aiosqlite for now"):
-        DatabaseTokenStorage(url, encryption_key=KEY)
-    with pytest.raises(ConfigurationError, match=r"must be sqlite\+aiosqlite for now"):
-        DatabaseTokenStorage(make_url(url), encryption_key=KEY)
+def test_databases_without_a_driver_are_refused_by_name() -> None:
+    for url in ("oracle+oracledb://u:CANARY-password@h/db", "mssql+aioodbc://u:CANARY-password@h/db"):
+        for given in (url, make_url(url)):
+            with pytest.raises(ConfigurationError, match=r"no token storage for (oracle|mssql) databases; there is one for .*sqlite"):
+                DatabaseTokenStorage(given, encryption_key=KEY)
+
+
+def test_another_library_than_aiosqlite_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"must be sqlite\+aiosqlite, not sqlite\+pysqlite"):
+        DatabaseTokenStorage("sqlite+pysqlite:///x", encryption_key=KEY)
+
+
+def _not_found(_: str) -> None:
+    return None
+
+
+def test_a_missing_aiosqlite_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pauth.storage.sql.sqlite.find_spec", _not_found)
+    with pytest.raises(ConfigurationError, match=r"needs aiosqlite.*pip install 'pauth\[sql\]'"):
+        DatabaseTokenStorage("sqlite:///x", encryption_key=KEY)
 
 
 @pytest.mark.parametrize("url", ["", "tokens.db", "/var/lib/tokens.db", "sqlite:CANARY"])
 def test_what_is_no_url_is_refused_with_an_example(url: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"write sqlite\+aiosqlite:///relative/path"):
+    with pytest.raises(ConfigurationError, match=r"write sqlite:///relative/path"):
         DatabaseTokenStorage(url, encryption_key=KEY)
 
 
@@ -128,11 +142,11 @@ async def test_an_engine_serves_one_event_loop_p15(tmp_path: Path) -> None:
 
 
 def test_one_storage_serves_one_event_loop_after_the_other_p15(tmp_path: Path) -> None:
-    storage = database(tmp_path)
+    storage, before = database(tmp_path), set(threading.enumerate())
     for number in range(5):
         asyncio.run(storage.save_token("alice", {"n": number}))
         assert asyncio.run(storage.get_token("alice")) == {"n": number}
-    assert len([thread for thread in threading.enumerate() if "_connection_worker_thread" in thread.name]) <= 1
+    assert len([thread for thread in threading.enumerate() if "_connection_worker_thread" in thread.name and thread not in before]) <= 1
     asyncio.run(storage.aclose())
 
 
@@ -191,7 +205,7 @@ async def test_a_first_start_that_was_interrupted_is_finished(tmp_path: Path) ->
     async with aclosing(database(tmp_path)) as storage:
         await storage.save_token("alice", {"a": 1})
     tables = {name for (name,) in run_sql(tmp_path, "SELECT name FROM sqlite_master WHERE type = 'table'")}
-    assert tables == {"others", "pauth_schema", "pauth_tokens", "pauth_pending"}
+    assert tables == {"others", "pauth_schema", "pauth_tokens", "pauth_pending", "pauth_leases"}
 
 
 async def test_rows_are_found_by_a_hash_and_name_their_owner_sq_1(storage: DatabaseTokenStorage, tmp_path: Path) -> None:

@@ -173,7 +173,9 @@ def test_keys_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     set_environment(monkeypatch, key=TEXT, keys=both)
     with pytest.raises(ConfigurationError, match="not both"):
         keyring_from_environment()
-    set_environment(monkeypatch, keys=f"{TEXT},")
+    set_environment(monkeypatch, keys=f"{TEXT},\n")  # as a template leaves it
+    assert keyring_from_environment().primary.key_id == KEY.key_id
+    set_environment(monkeypatch, keys=f"{TEXT},CANARY-short")
     with pytest.raises(ConfigurationError, match="43 characters"):
         keyring_from_environment()
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from pauth.storage import MemoryTokenStorage, RecordKey
+from pauth.errors import ConfigurationError
+from pauth.storage import MemoryTokenStorage, Record, RecordKey, Write
 from pauth.storage.memory import PendingLogins, RetiredVersions
 from pauth.testing.clock import ManualClock
 
@@ -102,3 +105,41 @@ def test_of_many_threads_one_takes_a_pending_login_ax_3() -> None:
         for number in range(20):
             asyncio.run(storage.put_pending("login", {"n": number}, expires_at=10))
             assert [payload for payload in pool.map(take, range(16)) if payload is not None] == [{"n": number}]
+
+
+async def test_leases_that_are_over_leave_nothing_behind_p19(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pauth.storage.memory._MAX_ENDED_LEASES", 3)
+    clock = ManualClock()
+    storage = MemoryTokenStorage(clock=clock)
+    for number in range(20):
+        assert await storage.take_lease(RecordKey("", f"user-{number}"), "one", ttl=1) is not None
+        clock.advance(2)
+    leases = storage._leases._held  # pyright: ignore[reportPrivateUsage]
+    assert len(leases) <= 5
+
+
+def test_a_record_is_not_pickled_sh_1() -> None:
+    with pytest.raises(TypeError, match="unencrypted"):
+        pickle.dumps(Record(RecordKey("", "alice"), {"access_token": "CANARY-at"}, 1, 0.0))
+
+
+def test_a_write_is_not_pickled_sh_1() -> None:
+    with pytest.raises(TypeError, match="unencrypted"):
+        pickle.dumps(Write(RecordKey("", "alice"), {"access_token": "CANARY-at"}))
+
+
+@pytest.mark.parametrize("namespace", [None, 5, b"a", "x" * 513])
+def test_a_namespace_is_a_text_that_every_store_has_room_for(namespace: Any) -> None:
+    with pytest.raises(ConfigurationError, match="namespace"):
+        RecordKey(namespace, "alice")
+
+
+@pytest.mark.parametrize("version", [-1, 2**53, True, 1.0])
+async def test_a_version_that_is_none_is_refused(version: Any) -> None:
+    storage = MemoryTokenStorage()
+    for operation in (
+        storage.replace(RecordKey("", "a"), {}, expected_version=version),
+        storage.remove(RecordKey("", "a"), expected_version=version),
+    ):
+        with pytest.raises(ConfigurationError, match="expected_version"):
+            await operation

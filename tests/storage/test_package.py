@@ -42,10 +42,24 @@ def test_a_missing_extra_is_named_at_construction(missing: str) -> None:
 import sys
 sys.modules[{missing!r}] = None
 from pauth.errors import ConfigurationError
-from pauth.storage import DatabaseTokenStorage
+from pauth.storage import DatabaseTokenStorage, EncryptionKey
 try:
-    DatabaseTokenStorage("sqlite:///unused.db")
+    DatabaseTokenStorage("sqlite:///unused.db", encryption_key=EncryptionKey.generate())
 except ConfigurationError as error:
     print(error)
 """
-    assert run(program) == f"DatabaseTokenStorage needs {missing}, which is not installed: pip install 'pauth[sql]'"
+    assert run(program).endswith(f" needs {missing}, which is not installed: pip install 'pauth[sql]'")
+
+
+def test_a_missing_redis_is_named_at_construction() -> None:
+    program = """
+import sys
+sys.modules["redis"] = None
+from pauth.errors import ConfigurationError
+from pauth.storage import RedisTokenStorage
+try:
+    RedisTokenStorage("redis://localhost")
+except ConfigurationError as error:
+    print(error)
+"""
+    assert run(program) == "RedisTokenStorage needs redis, which is not installed: pip install 'pauth[redis]'"

@@ -17,8 +17,8 @@ import pytest
 
 from pauth.errors import ConfigurationError, StorageUnavailable
 from pauth.storage import DatabaseTokenStorage
-from pauth.storage.sqlite import prepare_file
-from tests.storage.kit import KEY, TOKENS, database
+from pauth.storage.sql.sqlite import prepare_file
+from tests.storage.kit import KEY, TOKENS, database, engine_of
 
 
 @pytest.fixture(params=[0o000, 0o777, 0o022])
@@ -63,7 +63,7 @@ async def test_a_file_open_to_others_is_warned_about_and_in_plaintext_refused_fs
 async def test_pragmas_are_set_on_the_connection_sq_5_p12(tmp_path: Path) -> None:
     async with aclosing(database(tmp_path, timeout=7.0)) as storage:
         await storage.save_token("alice", {"a": 1})
-        engine = await storage._engines.get()  # pyright: ignore[reportPrivateUsage]
+        engine = await engine_of(storage)
         async with engine.connect() as connection:
             found = {
                 name: (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar_one() for name in ("journal_mode", "synchronous", "busy_timeout")
@@ -118,7 +118,7 @@ async def test_a_folder_without_write_permission_is_a_configuration_error(tmp_pa
         raise PermissionError(errno.EACCES, "Permission denied", "/secret/path")
 
     with pytest.MonkeyPatch.context() as patch:  # the tests may run as root
-        patch.setattr("pauth.storage.sqlite.os.open", refuse)
+        patch.setattr("pauth.storage.sql.sqlite.os.open", refuse)
         await fails(database(tmp_path), ConfigurationError, "^the token database's file cannot be opened: Permission denied; its folder")
 
 
@@ -127,7 +127,7 @@ async def test_a_full_disk_at_the_first_start_is_worth_another_try_p12(tmp_path:
         raise OSError(errno.ENOSPC, "No space left on device", "/secret/path")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pauth.storage.sqlite.os.open", refuse)
+        patch.setattr("pauth.storage.sql.sqlite.os.open", refuse)
         await fails(database(tmp_path), StorageUnavailable, "^the token database's file cannot be opened: No space left on device; try again later$")
 
 
@@ -141,7 +141,7 @@ async def test_a_storage_works_once_its_folder_is_there(tmp_path: Path) -> None:
 
 def test_a_file_system_without_shared_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # SQLite answers with the mode it stays in: as for a database in memory
-    monkeypatch.setattr("pauth.storage.sqlite._create", bool)
+    monkeypatch.setattr("pauth.storage.sql.sqlite._create", bool)
     with pytest.raises(ConfigurationError, match="local disk"):
         prepare_file(":memory:", plaintext=False, timeout=1)
 

@@ -32,6 +32,14 @@ asyncio.run(main())
     return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def _rest_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What a process that was killed had printed and nobody has read. (``communicate`` would pass over what ``readline`` has read ahead.)"""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        return process.stdout.read(), process.stderr.read()
+
+
 COUNT_UP = """
 won = 0
 while won < 10:
@@ -91,7 +99,7 @@ async def test_after_kill_9_what_was_acknowledged_is_there_p5_p12(acknowledged: 
     for _ in range(acknowledged):
         last = int(process.stdout.readline())
     process.send_signal(signal.SIGKILL)
-    rest, errors = process.communicate()
+    rest, errors = _rest_of(process)
     assert errors == ""
     last = int(rest.split("\n")[-2]) if "\n" in rest else last
     async with aclosing(database(tmp_path)) as storage:
@@ -100,6 +108,76 @@ async def test_after_kill_9_what_was_acknowledged_is_there_p5_p12(acknowledged: 
         assert record.version in (last, last + 1)  # the one after may have been stored and not yet printed
         assert record.tokens["n"] == record.version
         assert await storage.replace(ALICE, {"n": "next"}, expected_version=record.version) is not None
+
+
+WRITE_IN_BATCHES = """
+async def user(name):
+    version = 0
+    while True:
+        version += 1
+        await storage.replace(RecordKey("a", name), {"n": version, "token": "CANARY" * 100}, expected_version=version - 1)
+        sys.stdout.write(f"{name} {version}\\n")
+        sys.stdout.flush()
+await asyncio.gather(*(user(f"user-{number}") for number in range(32)))
+"""
+
+
+@pytest.mark.parametrize("acknowledged", [1, 3, 31, 33, 64, 150, 333])
+async def test_after_kill_9_every_row_acknowledged_in_a_batch_is_there_p5_p12(acknowledged: int, tmp_path: Path) -> None:
+    process = start(tmp_path, WRITE_IN_BATCHES)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(acknowledged)]
+    process.send_signal(signal.SIGKILL)
+    rest, errors = _rest_of(process)
+    assert errors == ""
+    last: dict[str, int] = {}
+    for line in [*lines, *rest.split("\n")[:-1]]:  # the last line may be cut
+        name, number = line.split()
+        last[name] = int(number)
+    async with aclosing(database(tmp_path)) as storage:
+        for name, version in last.items():
+            record = await storage.load(RecordKey("a", name))
+            assert record is not None
+            assert record.version in (version, version + 1)
+            assert record.tokens["n"] == record.version
+
+
+CONTEND = """
+import time
+me = str(os.getpid())
+print("ready", flush=True)
+sys.stdin.readline()
+held = 0
+while held < 15:
+    lease = await storage.take_lease(ALICE, me, ttl=60)
+    if lease is None:
+        await asyncio.sleep(0.001)
+        continue
+    record = await storage.load(ALICE)
+    count = record.tokens["count"] if record else 0
+    await asyncio.sleep(0.001)
+    await storage.save_token("alice", {"fence": lease.fence})
+    written = await storage.replace(ALICE, {"count": count + 1, "fence": lease.fence}, expected_version=None)
+    print(lease.fence, flush=True)
+    assert await storage.release_lease(ALICE, me)
+    held += 1
+await storage.aclose()
+"""
+
+
+async def test_processes_hold_a_lease_one_after_the_other_with_rising_fences(tmp_path: Path) -> None:
+    processes = [start(tmp_path, CONTEND) for _ in range(3)]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    outputs = await asyncio.gather(*(asyncio.to_thread(process.communicate, "go\n") for process in processes))
+    assert [errors for _, errors in outputs] == [""] * 3
+    fences = [[int(line) for line in output.split()] for output, _ in outputs]
+    assert all(mine == sorted(mine) for mine in fences)
+    together = [fence for mine in fences for fence in mine]
+    assert len(set(together)) == 45
+    async with aclosing(database(tmp_path)) as storage:
+        assert plain(await storage.load(ALICE)) == {"count": 45, "fence": max(together)}  # nobody worked beside another
 
 
 FORK = """
