@@ -1,0 +1,1 @@
+"""Who takes part, driver by driver."""
