@@ -12,7 +12,7 @@ import pytest
 from redis import exceptions
 from redis.asyncio import RedisCluster
 
-from pauth.errors import ConfigurationError, StorageUnavailable
+from pauth.errors import ConfigurationError, StorageUnavailable, TokenStorageError
 from pauth.storage import Record, RecordKey
 from pauth.storage.base import Write
 from pauth.storage.driver import Delete, Row
@@ -205,13 +205,16 @@ async def _links_of(url: str, prefix: str) -> tuple[Any, Any]:
     return driver, links
 
 
-async def test_a_server_that_says_try_again_is_asked_again(redis_cluster: RedisSystem, prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("word", ["try again", "moved"])
+async def test_a_server_that_sends_us_on_is_followed(redis_cluster: RedisSystem, prefix: str, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     driver, links = await _links_of(redis_cluster.url, prefix)
     really, refused = links._run_at, [True]
 
     async def busy_once(place: Any, commands: Any) -> Any:
         if refused:
-            return [exceptions.TryAgainError("its keys are on their way")] * (len(commands) if refused.pop() else 0)
+            refused.pop()
+            host, port = place
+            return [exceptions.MovedError(f"0 {host}:{port}") if word == "moved" else exceptions.TryAgainError("soon")] * len(commands)
         return await really(place, commands)
 
     monkeypatch.setattr(links, "_run_at", busy_once)
@@ -226,6 +229,7 @@ async def test_who_has_no_slot_or_does_not_answer_is_an_answer_too(redis_cluster
     assert isinstance(nobody, exceptions.ClusterDownError)
     assert isinstance(await links._ask_there(("127.0.0.1", free_port()), ("GET", "key")), Exception)
     assert redis_links._as_is("host", 1) == ("host", 1)
+    assert isinstance(redis_links._refusal(exceptions.ResponseError("ERR odd"), 1.0), TokenStorageError)
     await driver.aclose()
 
 
