@@ -246,7 +246,7 @@ class ClusterLinks:
         async def send(place: Address | None, positions: list[int]) -> None:
             commands_there = [commands[position][1] for position in positions]
             for position, answer in zip(positions, await self._run_at(place, commands_there), strict=True):
-                if isinstance(answer, exceptions.AskError):
+                if isinstance(answer, exceptions.AskError) and not isinstance(answer, exceptions.MovedError):  # which is one, to redis-py
                     answer = await self._ask_there(self._target(answer, place), commands[position][1])  # noqa: PLW2901
                 if isinstance(answer, exceptions.MovedError):
                     self._places[commands[position][0]] = self._target(answer, place)
