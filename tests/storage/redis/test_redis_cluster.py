@@ -225,6 +225,7 @@ async def test_a_server_that_sends_us_on_is_followed(redis_cluster: RedisSystem,
 
 async def test_who_has_no_slot_or_does_not_answer_is_an_answer_too(redis_cluster: RedisSystem, prefix: str) -> None:
     driver, links = await _links_of(redis_cluster.url, prefix)
+    await links._look()  # which knows where all is, and asks nobody
     (nobody,) = await links._run_at(None, [("GET", "key")])
     assert isinstance(nobody, exceptions.ClusterDownError)
     assert isinstance(await links._ask_there(("127.0.0.1", free_port()), ("GET", "key")), Exception)
