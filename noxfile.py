@@ -131,6 +131,6 @@ def lock(session: nox.Session) -> None:
     """Write the newest versions, with hashes, to requirements-dev.txt and requirements-check.txt. Add `-- -P NAME` to move one package only."""
     common = ["--universal", "--python-version", PYTHONS[0], "--generate-hashes", "--no-annotate", "--custom-compile-command", "nox -s lock"]
     common += session.posargs or ["--upgrade"]
-    groups = ["--all-extras", "--group", "test", "--group", "typing", "--group", "lint"]
+    groups = ["--all-extras", "--group", "test", "--group", "typing", "--group", "lint", "--group", "docs"]
     session.run("uv", "pip", "compile", "pyproject.toml", *groups, *common, "-o", "requirements-dev.txt", external=True, silent=True)
     session.run("uv", "pip", "compile", "--group", "check", *common, "-o", "requirements-check.txt", external=True, silent=True)
