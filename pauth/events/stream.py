@@ -52,6 +52,7 @@ class EventStream:
     __slots__ = ("__weakref__", "_key", "_lock", "_subscriptions")
 
     def __init__(self, *, fingerprint_key: bytes | Secret | None = None, log: bool = True) -> None:
+        self._subscriptions: tuple[_Subscription, ...] = ()  # first: the traceback of a refused key may show repr(self)
         key = _fingerprint_key(fingerprint_key)
         del fingerprint_key  # tracebacks may show locals
         if key is None:
@@ -60,7 +61,6 @@ class EventStream:
             )
         self._key = key
         self._lock = threading.RLock()  # re-entrant: the collector may run a finalizer that unsubscribes while it is held
-        self._subscriptions: tuple[_Subscription, ...] = ()
         if log:
             self.subscribe(log_event)
 
