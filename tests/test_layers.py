@@ -67,6 +67,9 @@ ROOMS = {
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
     "pauth.client": room("pauth.core", "pauth.events", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"),
+    # Other libraries, a module each.
+    "pauth.integrations": room(),
+    "pauth.integrations.opentelemetry": room("pauth.events", libraries="opentelemetry"),
     # Nobody imports these, but the command line's demo runs the double.
     "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
     "pauth.cli": room("pauth", libraries="aiohttp anyio click rich"),
