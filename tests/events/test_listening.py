@@ -66,6 +66,13 @@ async def test_leaving_lets_a_reader_in_another_task_finish_what_has_come() -> N
     assert seen == events
 
 
+async def test_leaving_ends_a_reader_that_waits() -> None:
+    async with silent().listen() as listener:
+        reading = asyncio.ensure_future(anext(listener, None))
+        await asyncio.sleep(0)
+    assert await reading is None
+
+
 async def test_two_readers_share_the_events() -> None:
     stream, events = silent(), numbered(20)
     seen: list[Event] = []

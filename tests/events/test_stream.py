@@ -73,7 +73,7 @@ def test_unsubscribing_twice_does_nothing_more_and_takes_one_subscription_only()
     assert len(seen) == 3
 
 
-def test_a_handler_may_unsubscribe_itself_and_others_while_an_event_is_told() -> None:
+def test_a_handler_may_unsubscribe_itself_and_others_while_an_event_is_told(caplog: pytest.LogCaptureFixture) -> None:
     stream, seen = silent(), list[str]()
     stops: list[Callable[[], None]] = []
 
@@ -89,6 +89,7 @@ def test_a_handler_may_unsubscribe_itself_and_others_while_an_event_is_told() ->
     assert seen == ["first", "third"], "after its unsubscribe a handler is not called any more, not even with the event under way"
     stream.emit(EVENT)
     assert seen == ["first", "third", "third"]
+    assert caplog.records == []
 
 
 def test_who_subscribes_within_a_handler_hears_of_the_next_event() -> None:
