@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -17,6 +18,7 @@ from pauth.core.metadata import ServerMetadata
 from pauth.core.token import Token, token_to_dict
 from pauth.errors import ReauthorizationRequired, StorageUnavailable
 from pauth.providers import Provider
+from pauth.refresh.attempt import Exchange
 from pauth.refresh.coordinator import RefreshCoordinator
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.stored import StoredGrant, read_grant
@@ -305,7 +307,11 @@ class Rotating:
         )
         return self.last
 
-    async def __call__(self, token: Token) -> Token:
+    async def prepare(self, token: Token) -> Exchange:
+        return partial(self._send, token)
+
+    async def _send(self, token: Token, deadline: float) -> Token:
+        assert deadline > self.clock.monotonic()
         assert token.refresh_token is not None
         self.sent.append(token.refresh_token)
         if self.script:
@@ -315,7 +321,9 @@ class Rotating:
         return self.issue()
 
     def coordinator(self, storage: CoordinatedTokenStorage, policy: RefreshPolicy | None = None) -> RefreshCoordinator:
-        return RefreshCoordinator(storage, self, refreshable=_has_refresh_token, policy=policy or RefreshPolicy(), clock=self.clock)
+        return RefreshCoordinator(
+            storage, self.prepare, refreshable=_has_refresh_token, policy=policy or RefreshPolicy(), clock=self.clock, namespace=NAMESPACE
+        )
 
     async def stored_expired(self, storage: CoordinatedTokenStorage, key: RecordKey = KEY) -> Token:
         """Store a first token, and let it expire."""
