@@ -149,11 +149,13 @@ class OAuth2Client:
         self._owned: list[CoordinatedTokenStorage] = []
         self._storage = self._open(MemoryTokenStorage(clock=self._clock) if stores[0] is None else stores[0])
         self._pending = self._storage if stores[1] is None else self._open(stores[1])
+        policy = refresh_policy or RefreshPolicy()
+        self._refresh_ahead = policy.soft_margin
         self._tokens = RefreshCoordinator(
             self._storage,
             self._server.prepare_refresh,
             refreshable=self._server.refreshable,
-            policy=refresh_policy or RefreshPolicy(),
+            policy=policy,
             clock=self._clock,
             namespace=self._namespace,
             rotation=Rotation() if known is None else known.rotation or Rotation(RotationClass.NR),
@@ -168,6 +170,16 @@ class OAuth2Client:
     def namespace(self) -> str:
         """Separates this client's records from those of others on the same storage (:class:`~pauth.storage.base.RecordKey`)."""
         return self._namespace
+
+    @property
+    def token_storage(self) -> CoordinatedTokenStorage:
+        """The storage of this client, with everything that operators need; one with three methods has an adapter around it."""
+        return self._storage
+
+    @property
+    def refresh_ahead(self) -> float:
+        """Seconds before its expiry at which a token is refreshed, at most (:attr:`RefreshPolicy.soft_margin`)."""
+        return self._refresh_ahead
 
     @property
     def events(self) -> EventStream:
@@ -301,6 +313,14 @@ class OAuth2Client:
         :raises PAuthError: as :meth:`get_token`.
         """
         return await self._tokens.refresh(self._key(user_id), if_version=if_version)
+
+    async def keep_fresh(self, user_id: str, *, within: float = 0.0) -> bool:
+        """Refresh the user's token if it is due, or will be within so many seconds, for nobody in particular: what a :class:`TokenRefresher` does.
+
+        :returns: whether it was refreshed.
+        :raises PAuthError: as :meth:`get_token`.
+        """
+        return await self._tokens.keep_fresh(self._key(user_id), within=within)
 
     async def get_user_info(self, user_id: str) -> UserInfo:
         """What the provider says about the user now (OpenID Connect Core section 5.3, or the provider's own endpoint).

@@ -20,6 +20,7 @@ __all__ = [
     "RefreshFailed",
     "ServedStale",
     "StorageConflict",
+    "StoreScanned",
     "TokenIssued",
     "TokenRecovered",
     "TokenRefreshed",
@@ -356,6 +357,41 @@ class VersionRegressed(UserEvent):
     """The version that the store gave now; 0 if the record is gone."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreScanned(Event):
+    """A `TokenRefresher` has gone once through the tokens that were due. The numbers are those of this scan.
+
+    Operator: watch `failed` and `seconds`; a scan that takes longer than tokens are due ahead of their expiry needs another worker.
+    """
+
+    kind: ClassVar[str] = "store_scanned"
+    level: ClassVar[int] = logging.INFO
+
+    seconds: float
+    """How long it took."""
+
+    listed: int
+    """Records that were due."""
+
+    refreshed: int
+    """Tokens that were refreshed."""
+
+    fresh: int
+    """Records that somebody else had refreshed."""
+
+    elsewhere: int
+    """Records that another worker was at."""
+
+    failed: int
+    """Refreshes that failed and will be tried again."""
+
+    dead: int
+    """Users who have to log in again."""
+
+    skipped: int
+    """Records of a server that did not answer, and of clients that the refresher does not know."""
+
+
 EVENTS: Final[tuple[type[Event], ...]] = (
     TokenIssued,
     TokenRefreshed,
@@ -372,5 +408,6 @@ EVENTS: Final[tuple[type[Event], ...]] = (
     BreakerClosed,
     KeyRotated,
     VersionRegressed,
+    StoreScanned,
 )
 """Every class of events that is emitted."""

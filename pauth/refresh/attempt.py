@@ -236,6 +236,8 @@ class Attempter:
         now = self.clock.time()
         if not sends_left(attempts, self.rotation, now=now, ambiguous_retries=self.policy.ambiguous_retries):
             report.reauthorization_needed("ambiguous_rotation")
+            if stored.grant.token.is_expired(now):  # else it can still be served; an answer that comes late is taken in either case
+                await self.records.note(stored, replace(stored.grant, ended="ambiguous_rotation"))
             raise ReauthorizationRequired(
                 "the refresh token may have been used up by a request whose answer was lost, and the server accepts it only once; log in again",
                 reason="ambiguous_rotation",

@@ -130,14 +130,17 @@ class RefreshCoordinator:
             return await self._serve(stored)
         return await self._refreshed(stored)
 
-    async def keep_fresh(self, key: RecordKey, *, ahead: float) -> bool:
-        """Refresh the token of ``key`` if it expires within ``ahead`` seconds, for nobody in particular; gives whether it was refreshed.
+    async def keep_fresh(self, key: RecordKey, *, within: float = 0.0) -> bool:
+        """Refresh the token of ``key`` if it becomes stale within so many seconds (at most a tenth of its lifetime); gives whether it was refreshed.
 
         :raises PAuthError: as :meth:`refresh`.
         """
         stored = await self._read(key)
-        token = stored.grant.token
-        if not self._refreshable(token) or not token.is_expired(self._clock.time(), margin=ahead):
+        token, now = stored.grant.token, self._clock.time()
+        soft, _ = self._policy.thresholds(token, spread=self._records.spread(stored))
+        if token.expires_at is not None:
+            within = min(within, (token.expires_at - token.issued_at) / 10)
+        if not self._refreshable(token) or now + within < soft:
             return False
         return (await self._refreshed(stored, behind_the_scenes=True)).version != token.version
 

@@ -125,7 +125,7 @@ def test_p20_what_belongs_to_an_attempt_names_it() -> None:
     }
     assert all(SAMPLES[kind].to_dict()["attempt_id"].startswith("a-") for kind in with_attempts)
     about_users = {kind for kind, event in SAMPLES.items() if isinstance(event, UserEvent)}
-    assert set(KINDS) - about_users == {"breaker_opened", "breaker_closed", "key_rotated"}
+    assert set(KINDS) - about_users == {"breaker_opened", "breaker_closed", "key_rotated", "store_scanned"}
 
 
 def test_the_user_id_is_there_for_who_asks() -> None:

@@ -105,6 +105,7 @@ def test_events_are_counted_by_kind_and_outcome(telemetry: Telemetry) -> None:
         "breaker_closed login.example": 1,
         "key_rotated": 1,
         "version_regressed": 1,
+        "store_scanned": 1,
     }
 
 
