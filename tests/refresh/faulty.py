@@ -126,3 +126,12 @@ class FaultyStorage(MemoryTokenStorage):
     async def _before(self, name: str) -> None:
         if self.lease_faults:
             await self.lease_faults.popleft()(name)
+
+
+class WithoutLeases(FaultyStorage):
+    """What a class of three methods becomes: compare-and-set, and no leases."""
+
+    has_leases = False
+
+    async def _before(self, name: str) -> None:
+        raise AssertionError(f"this storage has no leases to {name}")
