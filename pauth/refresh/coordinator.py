@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -313,14 +314,16 @@ class RefreshCoordinator:
             return stored.grant.token
 
     async def _refreshed(self, stored: Stored, *, behind_the_scenes: bool = False) -> Token:
-        key, version = stored.record.key, stored.grant.token.version
-        # The token is part of the flight's key: who has seen the second one must not be given the result of the flight that got it.
-        work = partial(self._attempter.refresh, key, version, behind_the_scenes=behind_the_scenes)
-        outcome = await self._shared.flights.run((key, version), work, begun=self._begun, patience=self._policy.deadline)
-        if isinstance(outcome, Token):
-            return outcome
-        # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
-        current = await self._read(key)
-        if self._policy.freshness(current.grant.token, self._clock.time()) is Freshness.EXPIRED:
-            return await self._refreshed(current)
-        return current.grant.token
+        give_up_at = time.monotonic() + self._policy.deadline
+        while True:
+            key, version = stored.record.key, stored.grant.token.version
+            # The token is part of the flight's key: who has seen the second one must not be given the result of the flight that got it.
+            work = partial(self._attempter.refresh, key, version, behind_the_scenes=behind_the_scenes)
+            patience = max(0.0, give_up_at - time.monotonic())
+            outcome = await self._shared.flights.run((key, version), work, begun=self._begun, patience=patience)
+            if isinstance(outcome, Token):
+                return outcome
+            # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
+            stored = await self._read(key)
+            if self._policy.freshness(stored.grant.token, self._clock.time()) is not Freshness.EXPIRED and stored.grant.token.version != version:
+                return stored.grant.token
