@@ -28,6 +28,7 @@ from pauth.refresh.reports import Report, Reporter
 from pauth.refresh.saving import Saver
 from pauth.refresh.shared import shared_over
 from pauth.refresh.stored import StoredGrant
+from pauth.refresh.watching import Watching
 from pauth.storage.base import CoordinatedTokenStorage, RecordKey
 
 __all__ = ["RefreshCoordinator"]
@@ -90,8 +91,16 @@ class RefreshCoordinator:
         self._shared = shared_over(storage)
         self._begun: set[Flight] = set()
         self._reporter = Reporter(events or EventStream(), namespace=namespace, endpoint=endpoint, clock=clock)
+        self._watching = Watching(storage, self._shared.caches)
         self._records = Records(
-            storage, self._shared, cache=self._cache, refreshable=refreshable, policy=policy, clock=clock, events=self._reporter.events
+            storage,
+            self._shared,
+            cache=self._cache,
+            watching=self._watching,
+            refreshable=refreshable,
+            policy=policy,
+            clock=clock,
+            events=self._reporter.events,
         )
         self._saver = Saver(storage, journal=journal, clock=clock)
         self._attempter = Attempter(
@@ -227,6 +236,7 @@ class RefreshCoordinator:
 
         Tokens that the store has not taken so far are offered to it once more, and spilled to the journal if it refuses (P4).
         """
+        await self._watching.stop()
         await drain(self._begun)
         for key, unsaved in list(self._shared.unsaved.items()):
             try:
