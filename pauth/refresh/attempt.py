@@ -18,11 +18,11 @@ from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from pauth.clock import Clock
-from pauth.core.quirks import Rotation, RotationClass
+from pauth.core.quirks import Rotation
 from pauth.core.token import Token
 from pauth.errors import PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, TokenStorageError
 from pauth.failpoints import failpoint
-from pauth.refresh.failures import MAX_RETRY_AFTER, Breaker, Failure, after_failure, classify, rest_left, sends_left
+from pauth.refresh.failures import MAX_RETRY_AFTER, Breaker, Failure, after_failure, classify, rest_left, sends_left, takes_again
 from pauth.refresh.leases import HeldLease, take_lease
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.records import Records, Stored, new_lineage
@@ -51,9 +51,6 @@ _MAX_ROUNDS: Final = 10
 _PROBE_NAMESPACE: Final = "pauth:probe"
 _REST: Final = 1.0
 """Seconds without another try in this process after a failure that the record knows nothing of."""
-
-_AT_ONCE: Final = frozenset({RotationClass.NR, RotationClass.RO, RotationClass.RU, RotationClass.RG})
-"""Where a refresh token may be sent while the answer to an earlier sending could still come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,11 +221,17 @@ class Attempter:
         """Seconds after an intent was written, at most, in which an answer can come: the deadline that it tells others."""
         return self.timeout + self.policy.lease_margin / 2
 
+    def _began(self, attempts: Attempts) -> float:
+        """When the latest attempt was announced: seconds since the Unix epoch."""
+        return max(0.0, min(self.clock.time(), attempts.deadline - self._answer_time))
+
     async def _intend(self, stored: Stored, lease: HeldLease, report: Report) -> Stored | None:
         """Write into the record that its refresh token is about to be sent; ``None`` if it is not the same record any more."""
         attempts = self.shared.settled(stored.grant.attempts)
-        if attempts.under_way and not await self._outlived(attempts, lease, report):
-            return None
+        if attempts.under_way:
+            attempts = replace(attempts, lost_at=attempts.lost_at or self._began(attempts))
+            if not await self._outlived(attempts, lease, report):
+                return None
         now = self.clock.time()
         if not sends_left(attempts, self.rotation, now=now, ambiguous_retries=self.policy.ambiguous_retries):
             report.reauthorization_needed("ambiguous_rotation")
@@ -247,7 +250,7 @@ class Attempter:
             retry_of=report.retry_of,
             suspect=report.retry_of,
             unanswered=attempts.unanswered + lost,
-            lost_at=(attempts.lost_at or now) if lost else attempts.lost_at,
+            lost_at=attempts.lost_at,
             failures=attempts.failures,
             retry_at=attempts.retry_at,
         )
@@ -266,8 +269,9 @@ class Attempter:
 
         Who made it is dead, cut off or asleep, since we have the lease. Its deadline is on its own clock, so we wait no longer than it can have set.
         """
-        if self.rotation.class_ not in _AT_ONCE:
-            left = min(attempts.deadline - self.clock.time(), self._answer_time)
+        now = self.clock.time()
+        if not takes_again(attempts, self.rotation, now=now):
+            left = min(attempts.deadline - now, self._answer_time)
             if left > 0:
                 await self.clock.sleep(left)
                 if not await lease.extend():
@@ -336,7 +340,8 @@ class Attempter:
             report.reauthorization_needed(failure.reason)
             raise failure
         chance = random.random()  # noqa: S311  # spreads retries
-        known = after_failure(attempts, failure, now=self.clock.time(), max_backoff=self.policy.max_backoff, chance=chance)
+        now, began = self.clock.time(), self._began(attempts)
+        known = after_failure(attempts, failure, began=began, now=now, max_backoff=self.policy.max_backoff, chance=chance)
         if kind is Failure.AMBIGUOUS:
             report.ambiguous(report.attempt_id, attempts.retry_of)
         self.shared.note_outcome(report.attempt_id, known)
