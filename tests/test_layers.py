@@ -65,6 +65,9 @@ ROOMS = {
     "pauth.refresh": room("pauth.core.token", "pauth.storage.base"),
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
+    # Tokens of other libraries, as pauth stores them.
+    "pauth.importers": room("pauth.core.token", "pauth.refresh.stored", "pauth.storage"),
+    "pauth.importers.flask_dance": room("pauth.core.token", "pauth.importers", "pauth.storage", libraries="sqlalchemy"),
     "pauth.client": room("pauth.core", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"),
     # Nobody imports these, but the command line's demo runs the double.
     "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
