@@ -120,6 +120,13 @@ def test_diagrams_are_left_to_the_reader(site: Path) -> None:
     assert text.count('<pre class="mermaid">') == 3
 
 
+def test_diagrams_have_no_semicolon() -> None:
+    """It ends a statement in Mermaid, also inside a text, and the diagram is not drawn."""
+    diagrams = [found for path in DOCS.rglob("*.md") for found in re.findall(r"```mermaid\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL)]
+    assert len(diagrams) >= 4
+    assert [line for diagram in diagrams for line in diagram.splitlines() if ";" in line] == []
+
+
 def test_every_error_has_its_section_and_an_example() -> None:
     text = (DOCS / "errors.md").read_text(encoding="utf-8")
     names = [name for name in pauth.errors.__all__ if name != "Remedy"]
