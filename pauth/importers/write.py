@@ -47,11 +47,15 @@ class ImportReport:
     """What was left out on purpose; nothing is lost by it."""
 
     def __str__(self) -> str:
-        done = "would be written" if self.dry_run else "written"
-        return (
-            f"{self.found} tokens found: {len(self.written)} {done}, {len(self.same)} there already, {len(self.kept)} kept as they were; "
-            f"{len(self.problems)} problems, {len(self.skipped)} parts left out on purpose"
-        )
+        counts = {
+            "tokens found": self.found,
+            "would be written" if self.dry_run else "written": len(self.written),
+            "there already": len(self.same),
+            "kept as they were": len(self.kept),
+            "problems": len(self.problems),
+            "left out on purpose": len(self.skipped),
+        }
+        return ", ".join(f"{name}: {count}" for name, count in counts.items())
 
 
 async def import_tokens(

@@ -91,7 +91,7 @@ async def test_a_report_shows_neither_users_nor_secrets() -> None:
     report = await import_tokens(source, MemoryTokenStorage(), namespace=NAMESPACE)
     shown = f"{report!r} {report} {source!r}"
     assert not any(word in shown for word in ("alice", "bob", "carol", "CANARY"))
-    assert str(report) == "1 tokens found: 1 written, 0 there already, 0 kept as they were; 1 problems, 1 parts left out on purpose"
+    assert str(report) == "tokens found: 1, written: 1, there already: 0, kept as they were: 0, problems: 1, left out on purpose: 1"
     assert "would be written" in str(replace(report, dry_run=True))
 
 
