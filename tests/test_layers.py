@@ -47,6 +47,7 @@ ROOMS = {
     "pauth.secret": room(),
     "pauth.clock": room(),
     "pauth.version": room(),
+    "pauth.events": room(),
     # OAuth without I/O: time, randomness and network are arguments.
     "pauth.core": room(libraries="cryptography joserfc orjson", forbidden=IO),
     "pauth.providers": room("pauth.core", forbidden=IO),
@@ -62,13 +63,16 @@ ROOMS = {
     # The one importer of aiohttp on the core path. It knows requests and responses, not OAuth.
     "pauth.transport": room("pauth.core.wire", "pauth.core.urls", libraries="aiohttp yarl"),
     # Tokens and stores, not HTTP: the request is a callable handed in.
-    "pauth.refresh": room("pauth.core.token", "pauth.storage.base"),
+    "pauth.refresh": room("pauth.core.token", "pauth.events", "pauth.storage.base"),
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
     # Tokens of other libraries, as pauth stores them.
     "pauth.importers": room("pauth.core.token", "pauth.refresh.stored", "pauth.storage"),
     "pauth.importers.flask_dance": room("pauth.core.token", "pauth.importers", "pauth.storage", libraries="sqlalchemy"),
-    "pauth.client": room("pauth.core", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"),
+    "pauth.client": room("pauth.core", "pauth.events", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"),
+    # Other libraries, a module each.
+    "pauth.integrations": room(),
+    "pauth.integrations.opentelemetry": room("pauth.events", libraries="opentelemetry"),
     # Nobody imports these, but the command line's demo runs the double.
     "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
     "pauth.cli": room("pauth", libraries="aiohttp anyio click rich"),
@@ -163,6 +167,7 @@ def test_no_room_is_empty() -> None:
         ("pauth.client", "import aiohttp"),
         ("pauth.client", "from pauth.testing import ManualClock"),
         ("pauth.errors", "from pauth.secret import Secret"),
+        ("pauth.events.kinds", "from pauth.core.token import Token"),
         ("pauth.a_new_module", "import json"),
     ],
 )

@@ -123,7 +123,7 @@ def _module(name: str) -> ModuleType | None:
 def _identity(value: object, member: str) -> str:
     """What makes two names one thing: where it was defined; for what does not say that (a constant, an alias), the value."""
     module, qualified = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    return f"{module}.{qualified}" if module and qualified else f"{member}={value!r}"
+    return f"{module}.{qualified}" if qualified and str(module).startswith("pauth.") else f"{member}={value!r}"
 
 
 def _index(modules: dict[str, ModuleType]) -> str:
