@@ -66,6 +66,9 @@ ROOMS = {
     "pauth.refresh": room("pauth.core.token", "pauth.events", "pauth.storage.base"),
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
+    # Tokens of other libraries, as pauth stores them.
+    "pauth.importers": room("pauth.core.token", "pauth.refresh.stored", "pauth.storage"),
+    "pauth.importers.flask_dance": room("pauth.core.token", "pauth.importers", "pauth.storage", libraries="sqlalchemy"),
     "pauth.client": room("pauth.core", "pauth.events", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"),
     # Other libraries, a module each.
     "pauth.integrations": room(),
