@@ -292,6 +292,7 @@ class Attempter:
         """Store the successor of ``stored``; give it only when the store has it (P3)."""
         key, grant = stored.record.key, StoredGrant(unsaved.token)
         self.shared.unsaved[key] = unsaved
+        self.records.doubt(key)  # the server may have ended the token that is in memory
         failpoint("before_commit")
         failure: TokenStorageError | None = None
         record = None
