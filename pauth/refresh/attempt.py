@@ -106,6 +106,11 @@ class Attempter:
                 return None
             try:
                 failpoint("after_lease")
+                if stored.grant.attempts.under_way:
+                    # Most likely it has ended since we read that, and the lease with it.
+                    stored = await self.records.read(key)
+                    if stored.grant.token.version != seen:
+                        return None
                 return await self._alone(stored, lease, exchange, report)
             finally:
                 failpoint("before_release")
@@ -140,7 +145,7 @@ class Attempter:
         left = max(left, self.shared.rests.get(stored.record.key, 0.0) - self.clock.monotonic())
         if left > 0:
             raise ProviderUnavailable(
-                f"refreshing this token failed a moment ago; it is tried again in {left:.1f} seconds", request_sent=False, retry_after=left
+                f"refreshing this token failed a moment ago; try again in {left:.1f} seconds", request_sent=False, retry_after=left
             )
 
     @asynccontextmanager
@@ -169,7 +174,7 @@ class Attempter:
 
     def _not_admitted(self, left: float) -> ProviderUnavailable:
         return ProviderUnavailable(
-            f"the token endpoint has failed several times in a row; it is tried again in {left:.1f} seconds", request_sent=False, retry_after=left
+            f"the token endpoint has failed several times in a row; try again in {left:.1f} seconds", request_sent=False, retry_after=left
         )
 
     async def _prepared(self, key: RecordKey, token: Token, report: Report) -> Exchange:
@@ -228,10 +233,8 @@ class Attempter:
 
     async def _intend(self, stored: Stored, lease: HeldLease, report: Report) -> Stored | None:
         """Write into the record that its refresh token is about to be sent; ``None`` if it is not the same record any more."""
-        attempts = stored.grant.attempts
-        if attempts.under_way and attempts.attempt_id in self.shared.unsent:
-            attempts = replace(attempts, under_way=False)
-        if attempts.under_way and not await self._outlived(stored, lease, report):
+        attempts = self.shared.settled(stored.grant.attempts)
+        if attempts.under_way and not await self._outlived(attempts, lease, report):
             return None
         now = self.clock.time()
         if not sends_left(attempts, self.rotation, now=now, ambiguous_retries=self.policy.ambiguous_retries):
@@ -261,16 +264,15 @@ class Attempter:
         except TokenStorageError as error:
             failure = error
         # It may be there all the same.
-        self.shared.note_unsent(report.attempt_id)
+        self.shared.note_outcome(report.attempt_id, _taken_back(intent))
         self.shared.rest(stored.record.key, self.clock.monotonic() + _REST)
         raise failure
 
-    async def _outlived(self, stored: Stored, lease: HeldLease, report: Report) -> bool:
+    async def _outlived(self, attempts: Attempts, lease: HeldLease, report: Report) -> bool:
         """Wait until an attempt that nobody has ended cannot get an answer any more; gives whether the lease is still ours.
 
         Who made it is dead, cut off or asleep, since we have the lease. Its deadline is on its own clock, so we wait no longer than it can have set.
         """
-        attempts = stored.grant.attempts
         if self.rotation.class_ not in _AT_ONCE:
             left = min(attempts.deadline - self.clock.time(), self._answer_time)
             if left > 0:
@@ -284,10 +286,10 @@ class Attempter:
     async def _lost(self, intended: Stored, report: Report) -> None:
         """The lease went before anything was sent: say so in the record, and let who has it go on."""
         report.lease_lost()
-        self.shared.note_unsent(report.attempt_id)
-        attempts = intended.grant.attempts
+        known = _taken_back(intended.grant.attempts)
+        self.shared.note_outcome(report.attempt_id, known)
         try:
-            await self.records.note(intended, replace(intended.grant, attempts=replace(attempts, under_way=False, attempt_id=attempts.retry_of)))
+            await self.records.note(intended, replace(intended.grant, attempts=known))
         except TokenStorageError as error:
             _log.warning("an attempt that sent nothing could not be taken back (%s)", type(error).__name__)
 
@@ -295,6 +297,7 @@ class Attempter:
         """Store the successor of ``stored``; give it only when the store has it (P3)."""
         key, grant = stored.record.key, StoredGrant(unsaved.token)
         self.shared.unsaved[key] = unsaved
+        self.records.doubt(key)  # the server may have ended the token that is in memory
         failpoint("before_commit")
         failure: TokenStorageError | None = None
         record = None
@@ -333,6 +336,7 @@ class Attempter:
                     error=failure.error,
                     status=failure.status,
                 )
+            self.shared.note_outcome(report.attempt_id, replace(attempts, under_way=False))  # if the store does not take the mark
             # Only the server's word for the token that is still on record counts.
             if await self.records.note(intended, StoredGrant(intended.grant.token, failure.reason)) is None:
                 return
@@ -342,6 +346,7 @@ class Attempter:
         known = after_failure(attempts, failure, now=self.clock.time(), max_backoff=self.policy.max_backoff, chance=chance)
         if kind is Failure.AMBIGUOUS:
             report.ambiguous(report.attempt_id, attempts.retry_of)
+        self.shared.note_outcome(report.attempt_id, known)
         try:
             moved = await self.records.note(intended, replace(intended.grant, attempts=known)) is None
         except TokenStorageError as error:
@@ -360,3 +365,8 @@ class Attempter:
             closed = self.breaker.succeeded()
             if closed is not None:
                 self.reporter.breaker_closed(closed)
+
+
+def _taken_back(intent: Attempts) -> Attempts:
+    """What is known after an attempt in which nothing was sent."""
+    return replace(intent, under_way=False, attempt_id=intent.retry_of)

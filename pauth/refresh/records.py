@@ -128,6 +128,7 @@ class Records:
         It gets a lineage of its own: an answer to an earlier refresh that comes late must not bring the grant back.
         """
         record, grant = stored.record, StoredGrant(token, "revoked")
+        self.doubt(record.key)  # it may be written though its answer is lost
         written = await self._write(record.key, grant, record.version, None, new_lineage())
         if written is None:
             return None
@@ -139,6 +140,10 @@ class Records:
         written = await self._write(key, StoredGrant(token), None, None, new_lineage())
         if written is not None:  # pragma: no branch (without a condition every write is done)
             self.remember(Stored(written, StoredGrant(token)))
+
+    def doubt(self, key: RecordKey) -> None:
+        """Hand no token of ``key`` out before the store has been asked."""
+        self._cache(key.namespace).expire(key.user_id)
 
     def remember(self, stored: Stored, *, predecessor: bytes | None = None, at_most: float | None = None) -> None:
         """Let the token be handed out without a read, until it becomes stale and no longer than the policy says.
