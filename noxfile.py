@@ -112,6 +112,8 @@ def tests(session: nox.Session) -> None:
     elif session.python == NEWEST:
         install_old_redis(session)
         session.env["PAUTH_TEST_USERS"] = "100000"  # in listings of files; fewer elsewhere, for the time it takes
+        orders = ["pytest", "tests/interleavings", "-n", "auto"]  # a hundred thousand, without coverage, which would take four times as long
+        session.run(*orders, env={"PAUTH_TEST_INTERLEAVINGS": "100000"})
         session.run("coverage", "erase")
         session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "loadgroup")
         session.run("coverage", "combine", "--quiet")
