@@ -103,6 +103,11 @@ class Attempter:
                 return None
             try:
                 failpoint("after_lease")
+                if stored.grant.attempts.under_way:
+                    # Most likely it has ended since we read that, and the lease with it.
+                    stored = await self.records.read(key)
+                    if stored.grant.token.version != seen:
+                        return None
                 return await self._alone(stored, lease, exchange, report)
             finally:
                 failpoint("before_release")
