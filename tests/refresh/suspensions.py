@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from pauth.refresh import flight
+
 
 class Episode:
     """Counts the suspensions of the tasks begun in it, and of the tasks that those begin, in the order in which they happen."""
@@ -63,6 +65,15 @@ def _task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) ->
     task = asyncio.Task(_Counted(coro, episode), loop=loop, **options)
     episode.tasks.append(task)
     return task
+
+
+def _new_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    # flights make their tasks themselves, since a factory's could be cut off; here that is wanted
+    return loop.create_task(work) if loop.get_task_factory() is _task_factory else _flights_own(loop, work)
+
+
+_flights_own = flight._new_task  # pyright: ignore[reportPrivateUsage]
+flight._new_task = _new_task  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager
