@@ -49,6 +49,7 @@ _LAST_LOOK: Final = 0.5
 
 _MAX_ROUNDS: Final = 10
 _PROBE_NAMESPACE: Final = "pauth:probe"
+_NO_ANSWER: Final = frozenset({Failure.TRANSIENT, Failure.AMBIGUOUS})
 _REST: Final = 1.0
 """Seconds without another try in this process after a failure that the record knows nothing of."""
 
@@ -178,7 +179,8 @@ class Attempter:
             return await self.prepare(token)
         except PAuthError as error:
             failure = error
-        self._tell_breaker(failure)
+        if classify(failure) in _NO_ANSWER:  # anything else tells nothing of the server
+            self._tell_breaker(failure)
         self.shared.rest(key, self.clock.monotonic() + max(_REST, min(failure.retry_after or 0.0, MAX_RETRY_AFTER)))
         report.failed(failure, classify(failure))
         raise failure
@@ -371,7 +373,7 @@ class Attempter:
             raise failure
 
     def _tell_breaker(self, failure: PAuthError | None) -> None:
-        if failure is not None and classify(failure) in {Failure.TRANSIENT, Failure.AMBIGUOUS}:
+        if failure is not None and classify(failure) in _NO_ANSWER:
             opened = self.breaker.failed(retry_after=failure.retry_after)
             if opened is not None:
                 self.reporter.breaker_opened(opened)
