@@ -112,7 +112,9 @@ def test_p10_the_longest_pause_is_the_policys() -> None:
     assert after(unavailable(503, retry_after=20), replace(ATTEMPT, failures=20), max_backoff=7.0).retry_at == NOW + 22.0
 
 
-@pytest.mark.parametrize("error", [unavailable(503), unavailable(429), unavailable(sent=False), TokenError("no"), MalformedResponse("no", status=400)])
+@pytest.mark.parametrize(
+    "error", [unavailable(503), unavailable(429), unavailable(sent=False), TokenError("no"), MalformedResponse("no", status=400)]
+)
 def test_p2_a_failure_that_spent_nothing_is_no_unanswered_sending(error: PAuthError) -> None:
     known = after(error)
     assert (known.under_way, known.unanswered, known.lost_at, known.suspect) == (False, 0, None, None)
