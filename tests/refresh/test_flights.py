@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+from contextlib import nullcontext
 from typing import TypeVar
 
 import pytest
 
 from pauth.errors import ProviderUnavailable, TokenError
-from pauth.refresh.flight import Flight, Flights, drain
+from pauth.refresh.flight import Flight, Flights, drain, uninterruptible
 from tests.refresh.kit import settle, until
 from tests.refresh.loops import Work, complaints, make_own_tasks
 
@@ -77,14 +78,19 @@ async def test_an_error_nobody_waits_for_is_not_logged_as_never_retrieved(caplog
     assert complaints(caplog) == []
 
 
-async def test_p4_p14_nobody_can_cancel_the_work_from_outside() -> None:
+async def test_p4_p14_nobody_cancels_the_work_from_outside_where_it_must_not_be_interrupted() -> None:
     """As ``asyncio.run`` does to all tasks at the end of a program: it waits for this one, which has sent a refresh token perhaps."""
     flights, begun, work = Flights(), set[Flight](), Work()
-    caller = asyncio.create_task(flights.run("key", work, begun=begun))
-    await until(lambda: begun)
-    (flight,) = begun
-    assert not flight.task.cancel()  # before its first step, too
+
+    async def critical() -> str:
+        with uninterruptible():
+            with uninterruptible():  # inside of another one
+                pass
+            return await work()
+
+    caller = asyncio.create_task(flights.run("key", critical, begun=begun))
     await work.started.wait()
+    (flight,) = begun
     assert not flight.task.cancel()
     for task in asyncio.all_tasks() - {asyncio.current_task(), caller}:
         task.cancel("the program ends")
@@ -95,12 +101,72 @@ async def test_p4_p14_nobody_can_cancel_the_work_from_outside() -> None:
     assert await caller == "result 1"
 
 
-async def test_p9_timeouts_inside_the_work_end_what_they_are_about() -> None:
+@pytest.mark.parametrize("when", ["before its first step", "before it", "after it"])
+async def test_elsewhere_the_work_is_cut_off_and_its_callers_do_not_hang(when: str) -> None:
+    """Nothing was sent that could be lost. A task that is cancelled before its first step never runs any of its code."""
+    flights, begun = Flights(), set[Flight]()
+    waiting, passed = asyncio.Event(), list[str]()
+
+    async def work() -> None:
+        if when == "after it":
+            with uninterruptible():
+                await asyncio.sleep(0)
+        waiting.set()
+        await asyncio.Event().wait()
+        passed.append("the waiting")
+
+    caller = asyncio.create_task(flights.run("key", work, begun=begun))
+    await (until(lambda: begun) if when == "before its first step" else waiting.wait())
+    (flight,) = begun
+    assert flight.task.cancel()
+    with pytest.raises(ProviderUnavailable, match="shut down"):
+        await caller
+    assert (begun, passed) == (set(), [])
+    ready = Work()
+    ready.go.set()
+    assert await flights.run("key", ready, begun=begun) == "result 1"
+
+
+async def test_a_task_that_is_no_flight_is_cancelled_as_any_other() -> None:
+    async def work() -> None:
+        with uninterruptible():
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await settle()
+    assert task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_flight_is_a_task_of_its_own_kind_whatever_makes_the_programs_tasks() -> None:
+    """A task factory would make one that can be cut off where it must not be."""
+    make_own_tasks()
+    flights, begun, work = Flights(), set[Flight](), Work()
+
+    async def critical() -> str:
+        with uninterruptible():
+            return await work()
+
+    caller = asyncio.create_task(flights.run("key", critical, begun=begun))
+    await work.started.wait()
+    (flight,) = begun
+    assert not flight.task.cancel()
+    work.go.set()
+    assert await caller == "result 1"
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_p9_timeouts_inside_the_work_end_what_they_are_about(*, guarded: bool) -> None:
     flights = Flights()
     outcomes: list[str] = []
 
     async def hang() -> None:
         await asyncio.Event().wait()
+
+    async def guard() -> str:
+        with uninterruptible() if guarded else nullcontext():
+            return await work()
 
     async def work() -> str:
         try:
@@ -130,7 +196,7 @@ async def test_p9_timeouts_inside_the_work_end_what_they_are_about() -> None:
         task.uncancel()
         return "done"
 
-    assert await flights.run("key", work, begun=set()) == "done"
+    assert await flights.run("key", guard, begun=set()) == "done"
     assert outcomes == ["timeout", "wait_for", "group"]
 
 
@@ -156,22 +222,6 @@ async def test_work_can_be_begun_without_waiting_for_it() -> None:
     work.go.set()
     assert await waiter == "result 1"
     assert (work.runs, begun) == (1, set())
-
-
-async def test_a_program_that_makes_its_own_tasks_can_cancel_them_before_their_first_step() -> None:
-    """Then the flight's own code never runs, and its callers must not hang."""
-    make_own_tasks()
-    flights, begun, work = Flights(), set[Flight](), Work()
-    caller = asyncio.create_task(flights.run("key", work, begun=begun))
-    await until(lambda: begun)
-    (flight,) = begun
-    assert work.runs == 0
-    flight.task.cancel()
-    with pytest.raises(ProviderUnavailable, match="shut down"):
-        await caller
-    assert not begun
-    work.go.set()
-    assert await flights.run("key", work, begun=begun) == "result 1"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
