@@ -173,6 +173,11 @@ class OAuth2Client:
         return self._namespace
 
     @property
+    def redirect_uri(self) -> str | None:
+        """Where the provider sends the browser back to, as it was given."""
+        return self._redirect_uri
+
+    @property
     def token_storage(self) -> CoordinatedTokenStorage:
         """The storage of this client, with everything that operators need; one with three methods has an adapter around it."""
         return self._storage
