@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from pauth.providers import Provider, Providers
     from pauth.refresh.policy import RefreshPolicy
+    from pauth.refresh.refresher import RefresherProgress, TokenRefresher
     from pauth.secret import Secret
     from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage
     from pauth.storage.database import DatabaseTokenStorage
@@ -65,6 +66,7 @@ __all__ = [
     "ReauthorizationRequired",
     "RedisTokenStorage",
     "RefreshPolicy",
+    "RefresherProgress",
     "Remedy",
     "Rotation",
     "RotationClass",
@@ -72,6 +74,7 @@ __all__ = [
     "ServerMetadata",
     "Token",
     "TokenError",
+    "TokenRefresher",
     "TokenStorageError",
     "UserInfo",
     "UserInfoError",
@@ -103,6 +106,7 @@ _HOME: Final = {
     ),
     "providers": ("Provider", "Providers"),
     "refresh.policy": ("RefreshPolicy",),
+    "refresh.refresher": ("RefresherProgress", "TokenRefresher"),
     "secret": ("Secret",),
     "storage.base": ("AsyncTokenStorage", "BaseTokenStorage"),
     "storage.database": ("DatabaseTokenStorage",),
