@@ -22,7 +22,7 @@ from pauth.core.quirks import Rotation, RotationClass
 from pauth.core.token import Token
 from pauth.errors import PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, TokenStorageError
 from pauth.failpoints import failpoint
-from pauth.refresh.failures import MAX_RETRY_AFTER, Breaker, Failure, after_failure, classify, sends_left
+from pauth.refresh.failures import MAX_RETRY_AFTER, Breaker, Failure, after_failure, classify, rest_left, sends_left
 from pauth.refresh.leases import HeldLease, take_lease
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.records import Records, Stored, new_lineage
@@ -134,10 +134,7 @@ class Attempter:
     # Whether to ask at all
 
     def _check_rest(self, stored: Stored) -> None:
-        left = stored.grant.attempts.retry_at - self.clock.time()
-        if left > MAX_RETRY_AFTER * 1.2:
-            left = 0.0  # no failure rests so long: somebody's clock has jumped (P11)
-        left = max(left, self.shared.rests.get(stored.record.key, 0.0) - self.clock.monotonic())
+        left = max(rest_left(stored.grant.attempts, self.clock.time()), self.shared.rests.get(stored.record.key, 0.0) - self.clock.monotonic())
         if left > 0:
             raise ProviderUnavailable(
                 f"refreshing this token failed a moment ago; it is tried again in {left:.1f} seconds", request_sent=False, retry_after=left

@@ -13,7 +13,7 @@ from pauth.core.quirks import Rotation, RotationClass
 from pauth.errors import MalformedResponse, PAuthError, ProviderUnavailable, ReauthorizationRequired
 from pauth.refresh.stored import Attempts
 
-__all__ = ["Breaker", "Failure", "after_failure", "classify", "may_have_spent", "sends_left"]
+__all__ = ["Breaker", "Failure", "after_failure", "classify", "may_have_spent", "rest_left", "sends_left"]
 
 MAX_RETRY_AFTER: Final = 3600.0
 """The longest wait that a server may ask for, in seconds."""
@@ -83,6 +83,15 @@ def after_failure(attempts: Attempts, error: PAuthError, *, now: float, max_back
     if may_have_spent(error):
         known = replace(known, suspect=attempts.attempt_id)
     return known
+
+
+def rest_left(attempts: Attempts, now: float) -> float:
+    """Seconds for which nobody shall try again after a failure that stands in the record; not positive if it is time.
+
+    :param now: seconds since the Unix epoch.
+    """
+    left = attempts.retry_at - now
+    return left if left <= MAX_RETRY_AFTER * 1.2 else 0.0  # no failure rests so long: somebody's clock has jumped (P11)
 
 
 def sends_left(attempts: Attempts, rotation: Rotation, *, now: float, ambiguous_retries: int) -> bool:
