@@ -184,6 +184,7 @@ class Attempter:
     async def _alone(self, stored: Stored, lease: HeldLease, exchange: Exchange, report: Report) -> Token | None:
         seen = stored.grant.token.version
         for _ in range(_MAX_ROUNDS):
+            intended_at = self.clock.monotonic()
             intended = await self._intend(stored, lease, report)
             if intended is not None:
                 break
@@ -194,13 +195,11 @@ class Attempter:
         else:
             raise StorageUnavailable("a record changed all the time while it was to be refreshed")
         failpoint("after_intent")
-        deadline = self._deadline(lease)
+        deadline = min(self.clock.monotonic() + self.timeout, lease.ends_at - self.policy.lease_margin / 2, intended_at + self._answer_time)
         if deadline - self.clock.monotonic() < self.timeout / 2:
-            # The store was slow, or the process slept. Without most of the lease ahead nothing is sent.
-            if not await lease.extend():
-                await self._lost(intended, report)
-                return None
-            deadline = self._deadline(lease)
+            # The store was slow, or the process slept. With too little of the lease ahead nothing is sent.
+            await self._lost(intended, report)
+            return None
         failure: PAuthError
         failpoint("before_send")
         try:
@@ -219,9 +218,10 @@ class Attempter:
             await self._failed(intended, failure, report)
         return None
 
-    def _deadline(self, lease: HeldLease) -> float:
-        """When the request has to be over, on the monotonic clock: some time before the lease is."""
-        return min(self.clock.monotonic() + self.timeout, lease.ends_at - self.policy.lease_margin / 2)
+    @property
+    def _answer_time(self) -> float:
+        """Seconds after an intent was written, at most, in which an answer can come: the deadline that it tells others."""
+        return self.timeout + self.policy.lease_margin / 2
 
     async def _intend(self, stored: Stored, lease: HeldLease, report: Report) -> Stored | None:
         """Write into the record that its refresh token is about to be sent; ``None`` if it is not the same record any more."""
@@ -244,7 +244,7 @@ class Attempter:
         intent = Attempts(
             attempt_id=report.attempt_id,
             under_way=True,
-            deadline=now + self.timeout,
+            deadline=now + self._answer_time,
             retry_of=report.retry_of,
             suspect=report.retry_of,
             unanswered=attempts.unanswered + lost,
@@ -269,7 +269,7 @@ class Attempter:
         """
         attempts = stored.grant.attempts
         if self.rotation.class_ not in _AT_ONCE:
-            left = min(attempts.deadline - self.clock.time(), self.timeout)
+            left = min(attempts.deadline - self.clock.time(), self._answer_time)
             if left > 0:
                 await self.clock.sleep(left)
                 if not await lease.extend():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from pauth.refresh.reports import Report, Reporter
 from pauth.refresh.saving import Saver
 from pauth.refresh.shared import shared_over
 from pauth.refresh.stored import StoredGrant
+from pauth.refresh.watching import Watching
 from pauth.storage.base import CoordinatedTokenStorage, RecordKey
 
 __all__ = ["RefreshCoordinator"]
@@ -89,8 +91,16 @@ class RefreshCoordinator:
         self._shared = shared_over(storage)
         self._begun: set[Flight] = set()
         self._reporter = Reporter(events or EventStream(), namespace=namespace, endpoint=endpoint, clock=clock)
+        self._watching = Watching(storage, self._shared.caches)
         self._records = Records(
-            storage, self._shared, cache=self._cache, refreshable=refreshable, policy=policy, clock=clock, events=self._reporter.events
+            storage,
+            self._shared,
+            cache=self._cache,
+            watching=self._watching,
+            refreshable=refreshable,
+            policy=policy,
+            clock=clock,
+            events=self._reporter.events,
         )
         self._saver = Saver(storage, journal=journal, clock=clock)
         self._attempter = Attempter(
@@ -142,7 +152,8 @@ class RefreshCoordinator:
         due = self._policy.is_due(token, self._clock.time(), spread=self._records.spread(stored), within=within)
         if not due or not self._refreshable(token):
             return False
-        return isinstance(await self._flown(stored, behind_the_scenes=True), Token)  # else somebody else has refreshed it, or ended it
+        outcome = await self._flown(stored, self._policy.deadline, behind_the_scenes=True)
+        return isinstance(outcome, Token)  # else somebody else has refreshed it, or ended it
 
     async def login(self, key: RecordKey, token: Token) -> None:
         """Store the token of a new login, replacing whatever is stored.
@@ -226,6 +237,7 @@ class RefreshCoordinator:
 
         Tokens that the store has not taken so far are offered to it once more, and spilled to the journal if it refuses (P4).
         """
+        await self._watching.stop()
         await drain(self._begun)
         for key, unsaved in list(self._shared.unsaved.items()):
             try:
@@ -312,19 +324,21 @@ class RefreshCoordinator:
             self._reporter.served_stale(stored.record.key, stored.grant.token, "unsaved")
             return stored.grant.token
 
-    async def _flown(self, stored: Stored, *, behind_the_scenes: bool = False) -> Token | _Retired | None:
+    async def _flown(self, stored: Stored, patience: float, *, behind_the_scenes: bool = False) -> Token | _Retired | None:
         key, version = stored.record.key, stored.grant.token.version
         # The token is part of the flight's key: who has seen the second one must not be given the result of the flight that got it.
         work = partial(self._attempter.refresh, key, version, behind_the_scenes=behind_the_scenes)
-        outcome: Token | _Retired | None = await self._shared.flights.run((key, version), work, begun=self._begun, patience=self._policy.deadline)
+        outcome: Token | _Retired | None = await self._shared.flights.run((key, version), work, begun=self._begun, patience=patience)
         return outcome
 
     async def _refreshed(self, stored: Stored) -> Token:
-        outcome = await self._flown(stored)
-        if isinstance(outcome, Token):
-            return outcome
-        # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
-        current = await self._read(stored.record.key)
-        if self._policy.freshness(current.grant.token, self._clock.time()) is Freshness.EXPIRED:
-            return await self._refreshed(current)
-        return current.grant.token
+        give_up_at = time.monotonic() + self._policy.deadline
+        while True:
+            outcome = await self._flown(stored, max(0.0, give_up_at - time.monotonic()))
+            if isinstance(outcome, Token):
+                return outcome
+            # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
+            version = stored.grant.token.version
+            stored = await self._read(stored.record.key)
+            if self._policy.freshness(stored.grant.token, self._clock.time()) is not Freshness.EXPIRED and stored.grant.token.version != version:
+                return stored.grant.token

@@ -14,6 +14,7 @@ from pauth.refresh.cache import Cached, TokenCache
 from pauth.refresh.policy import RefreshPolicy, spread
 from pauth.refresh.shared import Shared
 from pauth.refresh.stored import StoredGrant, read_grant, write_grant
+from pauth.refresh.watching import Watching
 from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
 
 __all__ = ["Records", "Stored", "new_lineage"]
@@ -40,6 +41,7 @@ class Records:
         shared: Shared,
         *,
         cache: Callable[[str], TokenCache],
+        watching: Watching,
         refreshable: Callable[[Token], bool],
         policy: RefreshPolicy,
         clock: Clock,
@@ -48,6 +50,7 @@ class Records:
         self._storage = storage
         self._shared = shared
         self._cache = cache
+        self._watching = watching
         self._refreshable = refreshable
         self._policy = policy
         self._clock = clock
@@ -150,7 +153,8 @@ class Records:
             soft = hard  # nothing is to be done before it expires
         seconds = min(self._policy.cache_age, soft - now) if at_most is None else min(self._policy.cache_age, at_most, hard - now)
         entry = Cached(token, self._clock.monotonic() + max(0.0, seconds), record.version, record.lineage, predecessor)
-        self._cache(record.key.namespace).put(record.key.user_id, entry)
+        if self._cache(record.key.namespace).put(record.key.user_id, entry) and seconds > 0:
+            self._watching.note(record.key)
 
     def spread(self, stored: Stored) -> float:
         """Where in the spread of the soft margin this token lies."""
