@@ -137,7 +137,7 @@ class Attempter:
         left = max(rest_left(stored.grant.attempts, self.clock.time()), self.shared.rests.get(stored.record.key, 0.0) - self.clock.monotonic())
         if left > 0:
             raise ProviderUnavailable(
-                f"refreshing this token failed a moment ago; it is tried again in {left:.1f} seconds", request_sent=False, retry_after=left
+                f"refreshing this token failed a moment ago; try again in {left:.1f} seconds", request_sent=False, retry_after=left
             )
 
     @asynccontextmanager
@@ -166,7 +166,7 @@ class Attempter:
 
     def _not_admitted(self, left: float) -> ProviderUnavailable:
         return ProviderUnavailable(
-            f"the token endpoint has failed several times in a row; it is tried again in {left:.1f} seconds", request_sent=False, retry_after=left
+            f"the token endpoint has failed several times in a row; try again in {left:.1f} seconds", request_sent=False, retry_after=left
         )
 
     async def _prepared(self, key: RecordKey, token: Token, report: Report) -> Exchange:

@@ -12,22 +12,9 @@ from pauth.core.token import Token, token_to_dict
 from pauth.errors import PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, TokenError
 from pauth.storage import EncryptionKey, MemoryTokenStorage
 from pauth.testing import faults
-from tests.refresh.kit import (
-    KEY,
-    FaultyStorage,
-    Hold,
-    Rotating,
-    Storage,
-    World,
-    database,
-    foreign,
-    is_hash_of,
-    passing,
-    refuse,
-    settle,
-    stored,
-    stored_token,
-)
+from tests.refresh.faulty import FaultyStorage, Hold, refuse
+from tests.refresh.kit import KEY, Storage, World, database, is_hash_of, passing, settle, stored, stored_token
+from tests.refresh.rotating import Rotating, foreign
 
 
 async def _reason(asking: Any) -> str:

@@ -17,7 +17,9 @@ import pytest
 from pauth.errors import PAuthError, ProviderUnavailable, TokenError
 from pauth.refresh import flight as module
 from pauth.refresh.flight import Flight, Flights, drain
-from tests.refresh.kit import KEY, FaultyStorage, Rotating, Storage, World, close, settle, stored
+from tests.refresh.faulty import FaultyStorage
+from tests.refresh.kit import KEY, Storage, World, close, settle, stored
+from tests.refresh.rotating import Rotating
 
 T = TypeVar("T")
 

@@ -14,21 +14,9 @@ from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.stored import StoredGrant, read_grant, write_grant
 from pauth.storage import CoordinatedTokenStorage, MemoryTokenStorage, RecordKey
 from pauth.testing import ManualClock, faults
-from tests.refresh.kit import (
-    KEY,
-    FaultyStorage,
-    Hold,
-    Rotating,
-    Storage,
-    World,
-    lose,
-    passing,
-    refuse,
-    settle,
-    stored,
-    stored_token,
-    until,
-)
+from tests.refresh.faulty import FaultyStorage, Hold, lose, refuse
+from tests.refresh.kit import KEY, Storage, World, passing, settle, stored, stored_token, until
+from tests.refresh.rotating import Rotating
 
 
 async def test_p6_the_login_stands_when_a_refresh_ends_after_it(strict: World, storage: Storage) -> None:

@@ -20,7 +20,9 @@ from pauth.errors import (
 )
 from pauth.storage import EncryptionKey, MemoryTokenStorage
 from pauth.testing import faults
-from tests.refresh.kit import KEY, FaultyStorage, Rotating, Storage, World, database, foreign, refuse, stored, stored_token, world
+from tests.refresh.faulty import FaultyStorage, refuse
+from tests.refresh.kit import KEY, Storage, World, database, stored, stored_token, world
+from tests.refresh.rotating import Rotating, foreign
 
 _DEAD = faults.status(400, {"error": "invalid_grant"})
 
