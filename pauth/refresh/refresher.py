@@ -14,7 +14,7 @@ from pauth.errors import ConfigurationError, TokenStorageError
 from pauth.refresh.leases import has_leases
 from pauth.refresh.pacing import Pace, Stop
 from pauth.refresh.progress import RefresherProgress, Tally
-from pauth.refresh.scan import KeepsFresh, Listing, Scan, Work
+from pauth.refresh.scan import Doubt, KeepsFresh, Listing, Scan, Work
 from pauth.storage.base import CoordinatedTokenStorage
 
 __all__ = ["KeepsFresh", "RefresherProgress", "TokenRefresher"]
@@ -82,6 +82,7 @@ class TokenRefresher:
                 lease_time=lease_time,
                 concurrency=concurrency if len(clients) == 1 else max(1, concurrency // 2),
                 slots=slots,
+                doubt=Doubt(),
                 pace=Pace(pace, self._stop, self._clock),
                 stop=self._stop,
                 clock=self._clock,

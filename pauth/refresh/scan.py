@@ -37,12 +37,12 @@ from pauth.refresh.stored import read_grant
 from pauth.storage.base import CoordinatedTokenStorage, Expiring, Record, RecordKey
 from pauth.storage.identity import row_id
 
-__all__ = ["KeepsFresh", "Listing", "Scan", "Work"]
+__all__ = ["SLICES", "Doubt", "KeepsFresh", "Listing", "Scan", "Work", "slice_key"]
 
 _log = logging.getLogger("pauth.refresh")
 
 _NAMESPACE: Final = "pauth:refresher"
-_SLICES: Final = 64
+SLICES: Final = 64
 _GIVE_UP_AFTER: Final = 20
 """So many refreshes in a row that came to nothing, whoever's: the server, or the store, is left alone until the next scan."""
 
@@ -133,6 +133,15 @@ class Listing:
         return by_client, page.next_cursor
 
 
+class Doubt:
+    """Whether the last scan has given a client's server up. Then the next one tries it with one refresh before it begins with the others."""
+
+    __slots__ = ("given_up",)
+
+    def __init__(self) -> None:
+        self.given_up: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Work:
     """How one client's tokens are refreshed by one worker."""
@@ -151,6 +160,7 @@ class Work:
     slots: asyncio.Semaphore
     """How many are, of all clients together."""
 
+    doubt: Doubt
     pace: Pace
     stop: Stop
     clock: Clock
@@ -166,6 +176,8 @@ class _HeldSlice:
         self._ttl = ttl
         self._line = asyncio.Lock()
         self._lost = False
+        self.users: int = 0
+        """How many batches of records are being worked on under it."""
 
     async def goes_on(self) -> bool:
         """Whether it is still ours, with time to refresh another token in."""
@@ -173,6 +185,10 @@ class _HeldSlice:
             if not self._lost and self._lease.remaining < self._ttl / 2:
                 self._lost = not await self._lease.extend()
             return not self._lost
+
+    async def release(self) -> None:
+        """Give it back."""
+        await self._lease.release()
 
 
 class Scan:
@@ -189,11 +205,14 @@ class Scan:
         self._tally = tally
         self._slots = asyncio.Semaphore(work.concurrency)
         self._in_hand = 0
+        self._held: dict[int, _HeldSlice] = {}
+        self._lines: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._busy: list[_Slice] = []
         self._busy_records = 0
         self._again = False
         self._in_vain = 0
         self._given_up = False
+        self._trial = asyncio.Lock()
         self._failure: Exception | None = None
 
     async def run(self) -> None:
@@ -221,20 +240,19 @@ class Scan:
             numbers: dict[str, Any] = {name: getattr(done, name) for name in RefresherProgress.__slots__ if name not in {"scans", "unknown"}}
             events.emit(StoreScanned(at=self._work.clock.time(), namespace=self._namespace, **numbers))
 
-    @property
-    def _over(self) -> bool:
+    def _is_over(self) -> bool:
         return self._given_up or self._failure is not None or self._work.stop.is_set()
 
     async def _slices(self) -> AsyncGenerator[_Slice]:
         cursor: str | None = None
-        while not self._over:
+        while not self._is_over():
             records, cursor = await self._listing.page(self._namespace, cursor)
             now = self._work.clock.time()
             self._tally.add("listed", len(records))
             self._tally.add("expired", sum(each.expires_at <= now for each in records))
             slices: defaultdict[int, list[Expiring]] = defaultdict(list)
             for each in records:
-                slices[row_id(each.key.namespace, each.key.user_id)[0] % _SLICES].append(each)
+                slices[row_id(each.key.namespace, each.key.user_id)[0] % SLICES].append(each)
             numbers = list(slices)
             random.shuffle(numbers)  # so that workers who begin together meet little
             for number in numbers:
@@ -248,7 +266,7 @@ class Scan:
         try:
             async with aclosing(slices):
                 async for number, records in slices:
-                    if self._over:
+                    if self._is_over():
                         self._tally.add("skipped", len(records))
                         continue
                     self._in_hand += len(records)
@@ -273,18 +291,24 @@ class Scan:
             self._work.told()
 
     async def _slice(self, number: int, records: Sequence[Expiring]) -> None:
-        # A user id may be longer than a lease's name, and so may a namespace.
-        key = RecordKey(_NAMESPACE, f"{number}:{hashlib.sha256(self._namespace.encode('utf-8', 'surrogatepass')).hexdigest()}")
-        taken = await take_lease(self._work.storage, key, ttl=self._work.lease_time, clock=self._work.clock)
-        if taken is None:
-            self._leave(number, records)
-            return
-        lease = _HeldSlice(taken, self._work.lease_time)
+        async with self._lines[number]:
+            lease = self._held.get(number)  # ours already, if records of an earlier page are still being worked on
+            if lease is None:
+                taken = await take_lease(self._work.storage, slice_key(self._namespace, number), ttl=self._work.lease_time, clock=self._work.clock)
+                if taken is None:
+                    self._leave(number, records)
+                    return
+                lease = self._held[number] = _HeldSlice(taken, self._work.lease_time)
+            lease.users += 1
         try:
             found = await self._work.storage.get_many([each.key for each in records])
             await asyncio.gather(*(self._look_at(record, lease) for record in found))
         finally:
-            await taken.release()
+            async with self._lines[number]:
+                lease.users -= 1
+                if not lease.users:
+                    del self._held[number]
+                    await lease.release()
 
     def _leave(self, number: int, records: Sequence[Expiring]) -> None:
         if self._again or self._busy_records + len(records) > _MAX_BUSY:
@@ -308,14 +332,14 @@ class Scan:
         if state is not None:
             return state
         async with self._slots:
-            if not self._over:
+            if not self._is_over():
                 await self._work.pace.turn()
             async with self._work.slots:
-                if self._over:
+                if self._is_over():
                     return "skipped"
                 if not await lease.goes_on():
                     return "elsewhere"
-                return await self._refresh(record.key.user_id)
+                return await self._try(record.key.user_id)
 
     def _state(self, record: Record) -> Outcome | None:
         """What is to be said of a record without a request; ``None`` if its token is due."""
@@ -333,13 +357,22 @@ class Scan:
         _log.debug("a record whose token is due cannot be read (%s)", type(error).__name__)
         return "failed"
 
+    async def _try(self, user_id: str) -> Outcome:
+        if self._work.doubt.given_up:
+            async with self._trial:
+                if self._is_over():
+                    return "skipped"
+                if self._work.doubt.given_up:
+                    return await self._refresh(user_id)
+        return await self._refresh(user_id)
+
     async def _refresh(self, user_id: str) -> Outcome:
         try:
             refreshed = await self._client.keep_fresh(user_id, within=self._work.interval)
         except ReauthorizationRequired as error:
             if error.reason in _NOT_THERE:
                 return "fresh"  # the user has logged out in this moment
-            self._in_vain = 0
+            self._came_to_something()
             return "dead"
         except (ProviderUnavailable, StorageUnavailable) as error:
             self._came_to_nothing(error, last=False)
@@ -347,21 +380,30 @@ class Scan:
             if isinstance(error, ConfigurationError) or error.error in _REFUSES_THE_CLIENT:
                 self._came_to_nothing(error, last=isinstance(error, ConfigurationError))
             else:
-                self._in_vain = 0
+                self._came_to_something()
         except Exception as error:  # noqa: BLE001  # one user's token must not end it for all others
             _log.error("a token could not be refreshed: %s, which is a bug in pauth or in what was given to it", type(error).__name__)
         else:
             if refreshed:
-                self._in_vain = 0
+                self._came_to_something()
                 return "refreshed"
             return "fresh"
         return "failed"
 
+    def _came_to_something(self) -> None:
+        self._in_vain, self._work.doubt.given_up = 0, False
+
     def _came_to_nothing(self, error: PAuthError, *, last: bool) -> None:
         self._in_vain += 1
-        if not self._given_up and (last or self._in_vain >= _GIVE_UP_AFTER):
-            self._given_up = True
+        if not self._given_up and (last or self._work.doubt.given_up or self._in_vain >= _GIVE_UP_AFTER):
+            self._given_up = self._work.doubt.given_up = True
             _log.warning("the tokens of %s are left alone until the next scan: %s", self._namespace, error.message)
+
+
+def slice_key(namespace: str, number: int) -> RecordKey:
+    """What the lease on a slice of a client's records is taken on."""
+    # a user id is shorter than a namespace may be
+    return RecordKey(_NAMESPACE, f"{number}:{hashlib.sha256(namespace.encode('utf-8', 'surrogatepass')).hexdigest()}")
 
 
 async def _each(slices: Sequence[_Slice]) -> AsyncGenerator[_Slice]:
