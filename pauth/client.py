@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
@@ -164,7 +164,8 @@ class OAuth2Client:
             events=events,
             journal=_journal_folder(journal),
         )
-        self._cached = self._tokens.cached.get
+        # what is in memory is shared with other clients, whose policies may differ
+        self._cached: Callable[[str], Token | None] = self._tokens.cached.get if policy.cache_age else _nothing_cached
 
     @property
     def namespace(self) -> str:

@@ -69,6 +69,9 @@ ROOMS = {
     ),
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
+    # Tokens of other libraries, as pauth stores them.
+    "pauth.importers": room("pauth.core.token", "pauth.refresh.stored", "pauth.storage"),
+    "pauth.importers.flask_dance": room("pauth.core.token", "pauth.importers", "pauth.storage", libraries="sqlalchemy"),
     "pauth.client": room(
         "pauth.core",
         "pauth.events",

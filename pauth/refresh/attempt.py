@@ -18,11 +18,11 @@ from functools import partial
 from typing import Final, Literal, TypeAlias
 
 from pauth.clock import Clock
-from pauth.core.quirks import Rotation, RotationClass
+from pauth.core.quirks import Rotation
 from pauth.core.token import Token
 from pauth.errors import PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, TokenStorageError
 from pauth.failpoints import failpoint
-from pauth.refresh.failures import MAX_RETRY_AFTER, Breaker, Failure, after_failure, classify, rest_left, sends_left
+from pauth.refresh.failures import MAX_RETRY_AFTER, Breaker, Failure, after_failure, classify, rest_left, sends_left, takes_again
 from pauth.refresh.leases import HeldLease, take_lease
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.records import Records, Stored, new_lineage
@@ -51,9 +51,6 @@ _MAX_ROUNDS: Final = 10
 _PROBE_NAMESPACE: Final = "pauth:probe"
 _REST: Final = 1.0
 """Seconds without another try in this process after a failure that the record knows nothing of."""
-
-_AT_ONCE: Final = frozenset({RotationClass.NR, RotationClass.RO, RotationClass.RU, RotationClass.RG})
-"""Where a refresh token may be sent while the answer to an earlier sending could still come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +103,11 @@ class Attempter:
                 return None
             try:
                 failpoint("after_lease")
+                if stored.grant.attempts.under_way:
+                    # Most likely it has ended since we read that, and the lease with it.
+                    stored = await self.records.read(key)
+                    if stored.grant.token.version != seen:
+                        return None
                 return await self._alone(stored, lease, exchange, report)
             finally:
                 failpoint("before_release")
@@ -134,7 +136,8 @@ class Attempter:
     # Whether to ask at all
 
     def _check_rest(self, stored: Stored) -> None:
-        left = max(rest_left(stored.grant.attempts, self.clock.time()), self.shared.rests.get(stored.record.key, 0.0) - self.clock.monotonic())
+        left = rest_left(stored.grant.attempts, self.clock.time())
+        left = max(left, self.shared.rests.get(stored.record.key, 0.0) - self.clock.monotonic())
         if left > 0:
             raise ProviderUnavailable(
                 f"refreshing this token failed a moment ago; try again in {left:.1f} seconds", request_sent=False, retry_after=left
@@ -223,13 +226,17 @@ class Attempter:
         """Seconds after an intent was written, at most, in which an answer can come: the deadline that it tells others."""
         return self.timeout + self.policy.lease_margin / 2
 
+    def _began(self, attempts: Attempts) -> float:
+        """When the latest attempt was announced: seconds since the Unix epoch."""
+        return max(0.0, min(self.clock.time(), attempts.deadline - self._answer_time))
+
     async def _intend(self, stored: Stored, lease: HeldLease, report: Report) -> Stored | None:
         """Write into the record that its refresh token is about to be sent; ``None`` if it is not the same record any more."""
-        attempts = stored.grant.attempts
-        if attempts.under_way and attempts.attempt_id in self.shared.unsent:
-            attempts = replace(attempts, under_way=False)
-        if attempts.under_way and not await self._outlived(stored, lease, report):
-            return None
+        attempts = self.shared.settled(stored.grant.attempts)
+        if attempts.under_way:
+            attempts = replace(attempts, lost_at=attempts.lost_at or self._began(attempts))
+            if not await self._outlived(attempts, lease, report):
+                return None
         now = self.clock.time()
         if not sends_left(attempts, self.rotation, now=now, ambiguous_retries=self.policy.ambiguous_retries):
             report.reauthorization_needed("ambiguous_rotation")
@@ -248,7 +255,7 @@ class Attempter:
             retry_of=report.retry_of,
             suspect=report.retry_of,
             unanswered=attempts.unanswered + lost,
-            lost_at=(attempts.lost_at or now) if lost else attempts.lost_at,
+            lost_at=attempts.lost_at,
             failures=attempts.failures,
             retry_at=attempts.retry_at,
         )
@@ -258,18 +265,18 @@ class Attempter:
         except TokenStorageError as error:
             failure = error
         # It may be there all the same.
-        self.shared.note_unsent(report.attempt_id)
+        self.shared.note_outcome(report.attempt_id, _taken_back(intent))
         self.shared.rest(stored.record.key, self.clock.monotonic() + _REST)
         raise failure
 
-    async def _outlived(self, stored: Stored, lease: HeldLease, report: Report) -> bool:
+    async def _outlived(self, attempts: Attempts, lease: HeldLease, report: Report) -> bool:
         """Wait until an attempt that nobody has ended cannot get an answer any more; gives whether the lease is still ours.
 
         Who made it is dead, cut off or asleep, since we have the lease. Its deadline is on its own clock, so we wait no longer than it can have set.
         """
-        attempts = stored.grant.attempts
-        if self.rotation.class_ not in _AT_ONCE:
-            left = min(attempts.deadline - self.clock.time(), self._answer_time)
+        now = self.clock.time()
+        if not takes_again(attempts, self.rotation, now=now):
+            left = min(attempts.deadline - now, self._answer_time)
             if left > 0:
                 await self.clock.sleep(left)
                 if not await lease.extend():
@@ -281,10 +288,10 @@ class Attempter:
     async def _lost(self, intended: Stored, report: Report) -> None:
         """The lease went before anything was sent: say so in the record, and let who has it go on."""
         report.lease_lost()
-        self.shared.note_unsent(report.attempt_id)
-        attempts = intended.grant.attempts
+        known = _taken_back(intended.grant.attempts)
+        self.shared.note_outcome(report.attempt_id, known)
         try:
-            await self.records.note(intended, replace(intended.grant, attempts=replace(attempts, under_way=False, attempt_id=attempts.retry_of)))
+            await self.records.note(intended, replace(intended.grant, attempts=known))
         except TokenStorageError as error:
             _log.warning("an attempt that sent nothing could not be taken back (%s)", type(error).__name__)
 
@@ -292,6 +299,7 @@ class Attempter:
         """Store the successor of ``stored``; give it only when the store has it (P3)."""
         key, grant = stored.record.key, StoredGrant(unsaved.token)
         self.shared.unsaved[key] = unsaved
+        self.records.doubt(key)  # the server may have ended the token that is in memory
         failpoint("before_commit")
         failure: TokenStorageError | None = None
         record = None
@@ -330,15 +338,18 @@ class Attempter:
                     error=failure.error,
                     status=failure.status,
                 )
+            self.shared.note_outcome(report.attempt_id, replace(attempts, under_way=False))  # if the store does not take the mark
             # Only the server's word for the token that is still on record counts.
             if await self.records.note(intended, StoredGrant(intended.grant.token, failure.reason)) is None:
                 return
             report.reauthorization_needed(failure.reason)
             raise failure
         chance = random.random()  # noqa: S311  # spreads retries
-        known = after_failure(attempts, failure, now=self.clock.time(), max_backoff=self.policy.max_backoff, chance=chance)
+        now, began = self.clock.time(), self._began(attempts)
+        known = after_failure(attempts, failure, began=began, now=now, max_backoff=self.policy.max_backoff, chance=chance)
         if kind is Failure.AMBIGUOUS:
             report.ambiguous(report.attempt_id, attempts.retry_of)
+        self.shared.note_outcome(report.attempt_id, known)
         try:
             moved = await self.records.note(intended, replace(intended.grant, attempts=known)) is None
         except TokenStorageError as error:
@@ -357,3 +368,8 @@ class Attempter:
             closed = self.breaker.succeeded()
             if closed is not None:
                 self.reporter.breaker_closed(closed)
+
+
+def _taken_back(intent: Attempts) -> Attempts:
+    """What is known after an attempt in which nothing was sent."""
+    return replace(intent, under_way=False, attempt_id=intent.retry_of)

@@ -21,6 +21,7 @@ from pauth.errors import PAuthError, ReauthorizationRequired, TokenStorageError
 from pauth.events import EventStream
 from pauth.refresh.attempt import Attempter, Prepare
 from pauth.refresh.cache import TokenCache
+from pauth.refresh.failures import MAX_RETRY_AFTER, rest_left
 from pauth.refresh.flight import Flight, drain
 from pauth.refresh.policy import Freshness, RefreshPolicy
 from pauth.refresh.records import Records, Stored
@@ -292,8 +293,8 @@ class RefreshCoordinator:
         return token
 
     def _refresh_behind_the_scenes(self, stored: Stored) -> None:
-        key, now = stored.record.key, self._clock.time()
-        if self._clock.monotonic() < self._shared.rests.get(key, 0.0) or now < stored.grant.attempts.retry_at < now + 86_400:
+        key = stored.record.key
+        if self._clock.monotonic() < self._shared.rests.get(key, 0.0) or rest_left(stored.grant.attempts, self._clock.time()):
             return
         version = stored.grant.token.version
         self._shared.flights.begin((key, version), partial(self._refresh_quietly, stored, version), begun=self._begun)
@@ -305,7 +306,7 @@ class RefreshCoordinator:
         except ReauthorizationRequired:
             raise
         except PAuthError as error:
-            self._shared.rest(key, self._clock.monotonic() + max(_REST, error.retry_after or 0.0))
+            self._shared.rest(key, self._clock.monotonic() + max(_REST, min(error.retry_after or 0.0, MAX_RETRY_AFTER)))
             _log.warning("refresh failed (%s); the stored access token is still valid and is used", type(error).__name__)
             self._reporter.served_stale(key, stored.grant.token, "refresh_failed")
             raise

@@ -13,7 +13,7 @@ from pauth.core.quirks import Rotation, RotationClass
 from pauth.errors import MalformedResponse, PAuthError, ProviderUnavailable, ReauthorizationRequired
 from pauth.refresh.stored import Attempts
 
-__all__ = ["Breaker", "Failure", "after_failure", "classify", "may_have_spent", "rest_left", "sends_left"]
+__all__ = ["MAX_RETRY_AFTER", "Breaker", "Failure", "after_failure", "classify", "may_have_spent", "rest_left", "sends_left", "takes_again"]
 
 MAX_RETRY_AFTER: Final = 3600.0
 """The longest wait that a server may ask for, in seconds."""
@@ -62,10 +62,10 @@ def may_have_spent(error: PAuthError) -> bool:
     return classify(error) is Failure.AMBIGUOUS
 
 
-def after_failure(attempts: Attempts, error: PAuthError, *, now: float, max_backoff: float, chance: float) -> Attempts:
+def after_failure(attempts: Attempts, error: PAuthError, *, began: float, now: float, max_backoff: float, chance: float) -> Attempts:
     """What is known after an attempt failed, with the moment before which nobody shall try again (P10).
 
-    :param now: seconds since the Unix epoch.
+    :param began: when the attempt was announced: seconds since the Unix epoch, as ``now``.
     :param max_backoff: the longest pause in seconds, unless the server asks for more.
     :param chance: from 0 to 1, at random: spreads the next attempts of many.
     """
@@ -79,34 +79,34 @@ def after_failure(attempts: Attempts, error: PAuthError, *, now: float, max_back
         pause = max(pause, min(max(0.0, error.retry_after), MAX_RETRY_AFTER) * (1.0 + 0.1 * chance))
     known = replace(attempts, under_way=False, failures=failures, retry_at=now + pause)
     if kind is Failure.AMBIGUOUS:
-        known = replace(known, unanswered=known.unanswered + 1, lost_at=now if known.lost_at is None else known.lost_at)
+        known = replace(known, unanswered=known.unanswered + 1, lost_at=began if known.lost_at is None else known.lost_at)
     if may_have_spent(error):
         known = replace(known, suspect=attempts.attempt_id)
     return known
 
 
 def rest_left(attempts: Attempts, now: float) -> float:
-    """Seconds for which nobody shall try again after a failure that stands in the record; not positive if it is time.
+    """Seconds until somebody may try again; 0 for now. No failure rests longer than a server may ask for: then somebody's clock has jumped (P11)."""
+    left = attempts.retry_at - now
+    return left if 0 < left <= 1.2 * MAX_RETRY_AFTER else 0.0
+
+
+def takes_again(attempts: Attempts, rotation: Rotation, *, now: float) -> bool:
+    """Whether the server takes the refresh token even if an attempt so far has used it up.
 
     :param now: seconds since the Unix epoch.
     """
-    left = attempts.retry_at - now
-    return left if left <= MAX_RETRY_AFTER * 1.2 else 0.0  # no failure rests so long: somebody's clock has jumped (P11)
+    if rotation.class_ is RotationClass.RG and rotation.grace is not None:
+        return abs(now - (now if attempts.lost_at is None else attempts.lost_at)) < rotation.grace
+    return rotation.class_ in {RotationClass.NR, RotationClass.RO, RotationClass.RU}
 
 
 def sends_left(attempts: Attempts, rotation: Rotation, *, now: float, ambiguous_retries: int) -> bool:
-    """Whether the refresh token may be sent (P2): always, where a server takes it again; else only so often.
+    """Whether the refresh token may be sent (P2): always, where the server takes it again; else only so often.
 
     :param now: seconds since the Unix epoch.
     """
-    if rotation.class_ in {RotationClass.NR, RotationClass.RO, RotationClass.RU}:
-        return True
-    lost = attempts.unanswered + attempts.under_way
-    if rotation.class_ is RotationClass.RG and rotation.grace is not None:
-        first = attempts.lost_at if attempts.lost_at is not None else now
-        if abs(now - first) < rotation.grace:
-            return True
-    return lost <= ambiguous_retries
+    return takes_again(attempts, rotation, now=now) or attempts.unanswered + attempts.under_way <= ambiguous_retries
 
 
 @dataclass(slots=True)

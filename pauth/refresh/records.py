@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pauth.clock import Clock
 from pauth.core.token import Token
-from pauth.errors import ReauthorizationRequired
+from pauth.errors import ReauthorizationRequired, TokenStorageError
 from pauth.events import EventStream, VersionRegressed
 from pauth.refresh.cache import Cached, TokenCache
 from pauth.refresh.policy import RefreshPolicy, spread
@@ -128,7 +128,11 @@ class Records:
         It gets a lineage of its own: an answer to an earlier refresh that comes late must not bring the grant back.
         """
         record, grant = stored.record, StoredGrant(token, "revoked")
-        written = await self._write(record.key, grant, record.version, None, new_lineage())
+        try:
+            written = await self._write(record.key, grant, record.version, None, new_lineage())
+        except TokenStorageError:
+            self.doubt(record.key)  # it may be there all the same
+            raise
         if written is None:
             return None
         self._cache(record.key.namespace).drop(record.key.user_id, written.version)
@@ -139,6 +143,10 @@ class Records:
         written = await self._write(key, StoredGrant(token), None, None, new_lineage())
         if written is not None:  # pragma: no branch (without a condition every write is done)
             self.remember(Stored(written, StoredGrant(token)))
+
+    def doubt(self, key: RecordKey) -> None:
+        """Hand no token of ``key`` out before the store has been asked."""
+        self._cache(key.namespace).expire(key.user_id)
 
     def remember(self, stored: Stored, *, predecessor: bytes | None = None, at_most: float | None = None) -> None:
         """Let the token be handed out without a read, until it becomes stale and no longer than the policy says.

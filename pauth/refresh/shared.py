@@ -10,26 +10,27 @@ from pauth.refresh.cache import TokenCache
 from pauth.refresh.failures import Breaker
 from pauth.refresh.flight import Flights
 from pauth.refresh.saving import Unsaved
+from pauth.refresh.stored import Attempts
 from pauth.storage.base import Record, RecordKey
 
 __all__ = ["Shared", "shared_over"]
 
 _MAX_RESTS = 10_000
-_MAX_UNSENT = 10_000
+_MAX_OUTCOMES = 10_000
 
 
 class Shared:
     """Flights, caches, breakers and tokens that wait to be saved, of one store."""
 
-    __slots__ = ("breakers", "caches", "flights", "kept", "members", "replayed", "rests", "unsaved", "unsent")
+    __slots__ = ("breakers", "caches", "flights", "kept", "members", "outcomes", "replayed", "rests", "unsaved")
 
     def __init__(self) -> None:
         self.flights: Flights = Flights()
         self.unsaved: dict[RecordKey, Unsaved] = {}
         self.rests: dict[RecordKey, float] = {}
         """Until when (monotonic seconds) nobody here tries to refresh a token: for failures that the record knows nothing of."""
-        self.unsent: dict[str, None] = {}
-        """Attempts that may stand in a record as under way, but of which this process knows that nothing was sent."""
+        self.outcomes: dict[str, Attempts] = {}
+        """What is known after attempts of this process that may stand in a record as under way, since the store did not take how they ended."""
         self.caches: dict[str, TokenCache] = {}
         self.breakers: dict[str, Breaker] = {}
         self.replayed: bool = False
@@ -55,11 +56,17 @@ class Shared:
             self.rests.clear()  # costs each of them one more try
         self.rests[key] = until
 
-    def note_unsent(self, attempt_id: str) -> None:
-        """Nothing was sent in this attempt, though a record may say that it is under way."""
-        if len(self.unsent) >= _MAX_UNSENT:
-            del self.unsent[next(iter(self.unsent))]
-        self.unsent[attempt_id] = None
+    def note_outcome(self, attempt_id: str, known: Attempts) -> None:
+        """How an attempt ended, though a record may say that it is under way: ``known`` is what it should say."""
+        if len(self.outcomes) >= _MAX_OUTCOMES:
+            del self.outcomes[next(iter(self.outcomes))]
+        self.outcomes[attempt_id] = known
+
+    def settled(self, attempts: Attempts) -> Attempts:
+        """``attempts`` of a record, or what is known here of how the latest one ended."""
+        if attempts.under_way and attempts.attempt_id is not None:
+            return self.outcomes.get(attempts.attempt_id, attempts)
+        return attempts
 
     def unsaved_successor(self, record: Record) -> Unsaved | None:
         """The token that is to replace ``record`` as soon as the store takes it."""

@@ -80,5 +80,6 @@ def _unanswered(sim: Sim) -> list[str]:
 def _herd(sim: Sim) -> list[str]:
     """P1: one request, and all get its result."""
     got = {call.token.access_token.reveal() if call.token is not None else repr(call.error) for call in sim.calls}
-    wrong = [] if len(sim.server.sends) == 1 else [f"P1: {len(sim.server.sends)} requests for one expiry"]
+    slow = [f"P9: {call.by} waited {call.ended - call.began:.1f} s" for call in sim.calls if call.ended is not None and call.ended - call.began > 2.0]
+    wrong = slow if len(sim.server.sends) == 1 else [*slow, f"P1: {len(sim.server.sends)} requests for one expiry"]
     return wrong if len(got) == 1 else [*wrong, f"P1: callers got {sorted(got)}"]

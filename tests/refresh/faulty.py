@@ -48,7 +48,9 @@ class Hold:
 
 
 class FaultyStorage(MemoryTokenStorage):
-    """A storage whose writes, reads and leases fail as scripted, and which knows what it has acknowledged."""
+    """A storage whose writes, reads and leases fail as scripted, and which knows what it has acknowledged. As most, it tells nobody of changes."""
+
+    watch: Any = None
 
     def __init__(self, clock: ManualClock | None = None) -> None:
         super().__init__(clock=clock)
@@ -126,3 +128,12 @@ class FaultyStorage(MemoryTokenStorage):
     async def _before(self, name: str) -> None:
         if self.lease_faults:
             await self.lease_faults.popleft()(name)
+
+
+class WithoutLeases(FaultyStorage):
+    """What a class of three methods becomes: compare-and-set, and no leases."""
+
+    has_leases = False
+
+    async def _before(self, name: str) -> None:
+        raise AssertionError(f"this storage has no leases to {name}")

@@ -33,6 +33,10 @@ from pauth.testing import AuthorizationServer, Client, LedgerEntry, ManualClock,
 
 CALLBACK: Final = "https://app.example/callback"
 LIFETIME: Final = 3600.0
+FRESH: Final = 3299.0
+"""So long after its issue no token of :data:`LIFETIME` is refreshed ahead of its expiry: 300 seconds are left, and a bit."""
+STALE: Final = 3451.0
+"""So long after its issue every one of them is: not even half of the 300 seconds is left."""
 NAMESPACE: Final = "acme"
 KEY: Final = RecordKey(NAMESPACE, "alice")
 
