@@ -108,6 +108,7 @@ class Attempter:
                     stored = await self.records.read(key)
                     if stored.grant.token.version != seen:
                         return None
+                    self._check_rest(stored)
                 return await self._alone(stored, lease, exchange, report)
             finally:
                 failpoint("before_release")
@@ -187,14 +188,20 @@ class Attempter:
     async def _alone(self, stored: Stored, lease: HeldLease, exchange: Exchange, report: Report) -> Token | None:
         seen = stored.grant.token.version
         for _ in range(_MAX_ROUNDS):
+            attempts = self.shared.settled(stored.grant.attempts)
+            if attempts.under_way:
+                attempts = replace(attempts, lost_at=attempts.lost_at or self._began(attempts))
+                if not await self._outlived(attempts, lease, report):
+                    return None
             intended_at = self.clock.monotonic()
-            intended = await self._intend(stored, lease, report)
+            intended = await self._intend(stored, attempts, report)
             if intended is not None:
                 break
             # The record is not what it was: somebody has refreshed it, or only noted how an attempt ended.
             stored = await self.records.read(stored.record.key)
             if stored.grant.token.version != seen:
                 return None
+            self._check_rest(stored)
         else:
             raise StorageUnavailable("a record changed all the time while it was to be refreshed")
         failpoint("after_intent")
@@ -215,11 +222,19 @@ class Attempter:
             lineage = intended.record.lineage or b""
             unsaved = Unsaved(report.attempt_id, lineage, intended.record.version, new_lineage(), token, self.storage)
             return await self._save(intended, unsaved, report)
-        if isinstance(failure, ProviderUnavailable) and not failure.request_sent and self.clock.monotonic() >= deadline:
+        too_late = isinstance(failure, ProviderUnavailable) and not failure.request_sent and self.clock.monotonic() >= deadline
+        if too_late and not await self._still_ours(lease):
             await self._lost(intended, report)
         else:
             await self._failed(intended, failure, report)
         return None
+
+    async def _still_ours(self, lease: HeldLease) -> bool:
+        """Whether it was the server that took too long to connect to, not this process that slept until another one took over."""
+        try:
+            return await lease.extend()
+        except TokenStorageError:
+            return True
 
     @property
     def _answer_time(self) -> float:
@@ -230,18 +245,14 @@ class Attempter:
         """When the latest attempt was announced: seconds since the Unix epoch."""
         return max(0.0, min(self.clock.time(), attempts.deadline - self._answer_time))
 
-    async def _intend(self, stored: Stored, lease: HeldLease, report: Report) -> Stored | None:
+    async def _intend(self, stored: Stored, attempts: Attempts, report: Report) -> Stored | None:
         """Write into the record that its refresh token is about to be sent; ``None`` if it is not the same record any more."""
-        attempts = self.shared.settled(stored.grant.attempts)
-        if attempts.under_way:
-            attempts = replace(attempts, lost_at=attempts.lost_at or self._began(attempts))
-            if not await self._outlived(attempts, lease, report):
-                return None
         now = self.clock.time()
         if not sends_left(attempts, self.rotation, now=now, ambiguous_retries=self.policy.ambiguous_retries):
-            report.reauthorization_needed("ambiguous_rotation")
             if stored.grant.token.is_expired(now):  # else it can still be served; an answer that comes late is taken in either case
-                await self.records.note(stored, replace(stored.grant, ended="ambiguous_rotation"))
+                if await self.records.note(stored, replace(stored.grant, ended="ambiguous_rotation")) is None:
+                    return None
+            report.reauthorization_needed("ambiguous_rotation")
             raise ReauthorizationRequired(
                 "the refresh token may have been used up by a request whose answer was lost, and the server accepts it only once; log in again",
                 reason="ambiguous_rotation",
