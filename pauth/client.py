@@ -150,7 +150,7 @@ class OAuth2Client:
         self._storage = self._open(MemoryTokenStorage(clock=self._clock) if stores[0] is None else stores[0])
         self._pending = self._storage if stores[1] is None else self._open(stores[1])
         policy = refresh_policy or RefreshPolicy()
-        self._refresh_ahead = policy.soft_margin
+        self._policy = policy
         self._tokens = RefreshCoordinator(
             self._storage,
             self._server.prepare_refresh,
@@ -183,9 +183,9 @@ class OAuth2Client:
         return self._storage
 
     @property
-    def refresh_ahead(self) -> float:
-        """Seconds before its expiry at which a token is refreshed, at most (:attr:`RefreshPolicy.soft_margin`)."""
-        return self._refresh_ahead
+    def refresh_policy(self) -> RefreshPolicy:
+        """How early tokens are refreshed."""
+        return self._policy
 
     @property
     def events(self) -> EventStream:
@@ -323,7 +323,7 @@ class OAuth2Client:
     async def keep_fresh(self, user_id: str, *, within: float = 0.0) -> bool:
         """Refresh the user's token if it is due, or will be within so many seconds, for nobody in particular: what a :class:`TokenRefresher` does.
 
-        :returns: whether it was refreshed.
+        :returns: whether it was refreshed, and by this process.
         :raises PAuthError: as :meth:`get_token`.
         """
         return await self._tokens.keep_fresh(self._key(user_id), within=within)

@@ -42,7 +42,7 @@ def room(*names: str, libraries: str = "", forbidden: frozenset[str] = frozenset
 
 # The longest prefix that fits a module is its room.
 ROOMS = {
-    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh.policy", "pauth.storage"),  # each only when its name is used
+    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh", "pauth.storage"),  # each only when its name is used
     "pauth.errors": room(),
     "pauth.secret": room(),
     "pauth.clock": room(),
