@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from pauth.storage.memory import MemoryTokenStorage
     from pauth.storage.redis import RedisTokenStorage
     from pauth.storage.url import storage_from_url
+    from pauth.sync._client import SyncOAuth2Client
+    from pauth.sync._storage import SyncTokenStorage
 
 __all__ = [
     "AmbiguousExchange",
@@ -70,6 +72,8 @@ __all__ = [
     "RotationClass",
     "Secret",
     "ServerMetadata",
+    "SyncOAuth2Client",
+    "SyncTokenStorage",
     "Token",
     "TokenError",
     "TokenStorageError",
@@ -111,6 +115,8 @@ _HOME: Final = {
     "storage.memory": ("MemoryTokenStorage",),
     "storage.redis": ("RedisTokenStorage",),
     "storage.url": ("storage_from_url",),
+    "sync._client": ("SyncOAuth2Client",),
+    "sync._storage": ("SyncTokenStorage",),
 }
 _MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
 

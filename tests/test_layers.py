@@ -42,7 +42,7 @@ def room(*names: str, libraries: str = "", forbidden: frozenset[str] = frozenset
 
 # The longest prefix that fits a module is its room.
 ROOMS = {
-    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh.policy", "pauth.storage"),  # each only when its name is used
+    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh.policy", "pauth.storage", "pauth.sync"),  # when its name is used
     "pauth.errors": room(),
     "pauth.secret": room(),
     "pauth.clock": room(),
@@ -66,6 +66,8 @@ ROOMS = {
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
     "pauth.client": room("pauth.core", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"),
+    # The blocking face of the client and the storages.
+    "pauth.sync": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh", "pauth.storage"),
     # Nobody imports these, but the command line's demo runs the double.
     "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
     "pauth.cli": room("pauth", libraries="aiohttp anyio click rich"),

@@ -1,0 +1,198 @@
+"""Async iterators and async context managers for callers that cannot await: each is begun, used and closed in one task of the loop.
+
+One task, since what they hold (a timeout, a task group, a context variable) belongs to the task that entered it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import TracebackType
+from typing import Any, Final, Generic, Self, TypeAlias, TypeVar
+
+from pauth.errors import ConfigurationError, PAuthError, Remedy
+from pauth.sync import _portal
+
+__all__ = ["SyncContext", "SyncIterator"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_AHEAD: Final = 256
+"""How many items are read before they are asked for, if they can be had without waiting."""
+
+_Raised: TypeAlias = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+
+class _Hosted(Generic[R]):
+    """Something that lives in a task of the loop."""
+
+    _portal: _portal.Portal | None = None  # here, for the finalizer of what was never made
+    _host: asyncio.Task[R] | None = None
+
+    def __init__(self, deadline: float | None) -> None:
+        self._deadline = deadline
+
+    def __del__(self) -> None:
+        # by whatever thread collects garbage, the loop's own perhaps: it must not wait
+        if self._portal is not None and self._host is not None:
+            self._portal.soon(self._host.cancel)
+
+    @property
+    def _lives(self) -> bool:
+        """Whether it was begun, in this process, and the program is not ending."""
+        return self._host is not None and _portal.usable(self._portal)
+
+    def _call(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What a step gives, in the loop where the first was done."""
+        portal = _portal.current()
+        if self._portal not in (None, portal):
+            raise ConfigurationError("this was begun in the parent process and cannot go on in a forked child; begin another one")
+        self._portal = portal
+        return portal.call(step(), self._deadline)
+
+
+class SyncIterator(_Hosted[None], Generic[T]):
+    """An iterator whose items are fetched in pauth's event loop, some of them ahead. For one thread.
+
+    One that is not used up is closed by :meth:`close`, by ``with``, or when nobody refers to it any more.
+    """
+
+    def __init__(self, source: AsyncIterator[T], deadline: float | None) -> None:
+        super().__init__(deadline)
+        self._source = source
+        self._items: deque[T] = deque()
+        self._error: BaseException | None = None
+        self._ended = False
+        self._more = asyncio.Event()  # there are items, or there will be none
+        self._room = asyncio.Event()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        while not self._items and not self._ended:
+            self._call(self._wait_for_more)
+        if self._items:
+            return self._items.popleft()
+        self._raise()
+        raise StopIteration
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Fetch no more. What the source raises on its way out is raised. May be called again."""
+        if self._lives and not self._ended:
+            self._call(self._stop)
+        self._ended = True
+        self._items.clear()
+        self._raise()
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is None:
+            return
+        try:
+            raise error
+        finally:
+            del error  # or this frame and the traceback would keep each other alive
+
+    async def _wait_for_more(self) -> None:
+        if self._host is None:
+            self._host = asyncio.get_running_loop().create_task(self._fetch())
+        if not self._items and not self._ended:
+            self._more.clear()
+        self._room.set()
+        await self._more.wait()  # until the task waits for something: by then all that could be had at once is there
+
+    async def _stop(self) -> None:
+        if self._host is not None:
+            self._host.cancel()
+            await asyncio.wait((self._host,))
+            if self._host.cancelled():
+                self._error = None
+
+    async def _fetch(self) -> None:
+        try:
+            await self._fetch_all()
+        except asyncio.CancelledError:
+            self._error = PAuthError("the listing was cancelled from inside; begin another one", remedy=Remedy.RETRY)
+            raise
+        except BaseException as error:  # noqa: BLE001  # it is raised where the items are
+            self._error = error
+        finally:
+            self._ended = True
+            self._more.set()
+
+    async def _fetch_all(self) -> None:
+        try:
+            async for item in self._source:
+                self._items.append(item)
+                self._more.set()
+                if len(self._items) >= _AHEAD:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            aclose = getattr(self._source, "aclose", None)  # of a generator that was left in its middle
+            if aclose is not None:
+                await aclose()
+
+
+class SyncContext(_Hosted[bool], AbstractContextManager[T, bool | None], Generic[T]):
+    """A context manager that is entered and left in pauth's event loop."""
+
+    def __init__(self, manager: AbstractAsyncContextManager[T, bool | None], deadline: float | None) -> None:
+        super().__init__(deadline)
+        self._manager = manager
+        self._entered: asyncio.Future[T]
+        self._left: asyncio.Future[_Raised]
+
+    def __enter__(self) -> T:
+        return self._call(self._enter)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        return self._call(lambda: self._leave((kind, error, trace))) if self._lives else None
+
+    async def _enter(self) -> T:
+        loop = asyncio.get_running_loop()
+        self._entered, self._left = loop.create_future(), loop.create_future()
+        self._host = loop.create_task(self._hold())
+        self._host.add_done_callback(_retrieve)
+        try:
+            await asyncio.wait((self._host, self._entered), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            self._host.cancel()
+            raise
+        if self._host.done():
+            self._host.result()  # it was not entered: this says why
+        return self._entered.result()
+
+    async def _leave(self, raised: _Raised) -> bool | None:
+        host = self._host
+        assert host is not None  # noqa: S101  # for type checkers: who leaves has entered
+        if not self._left.done():
+            self._left.set_result(raised)
+        await asyncio.wait((host,))
+        if raised[1] is not None and host.exception() is raised[1]:
+            return False
+        return host.result()
+
+    async def _hold(self) -> bool:
+        self._entered.set_result(await self._manager.__aenter__())
+        try:
+            raised = await self._left
+        except asyncio.CancelledError as stopped:
+            await self._manager.__aexit__(type(stopped), stopped, stopped.__traceback__)
+            raise
+        return bool(await self._manager.__aexit__(*raised))
+
+
+def _retrieve(task: asyncio.Task[bool]) -> None:
+    if not task.cancelled():
+        task.exception()  # asyncio would log it as "never retrieved" if the caller has left
