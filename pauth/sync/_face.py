@@ -78,7 +78,7 @@ class Face(Generic[A]):
 
     def _made_again(self) -> A:
         if self._closed:
-            raise ConfigurationError("this was closed before the process was forked; make a new one")
+            raise ConfigurationError("this was closed; make a new one")
         with _portal.building:
             if self._inner is None:
                 self._inner = self._make()
@@ -102,10 +102,9 @@ class Face(Generic[A]):
         return self._context_of.__exit__(kind, error, trace)
 
     def _close(self) -> None:
-        if not _portal.ending():  # else everything is closed
-            waiting = self._async.aclose()
-            self._closed = True
-            self._wait(waiting)
+        inner, self._closed = self._inner, True
+        if inner is not None and not _portal.ending():  # there is nothing yet in a forked child, nothing any more at the end
+            self._wait(inner.aclose())
 
     def _ended(self) -> A | None:
         """At the end of the program: what is still to be closed, by who asks."""

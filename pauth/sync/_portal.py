@@ -132,6 +132,7 @@ class Portal:
         self._loop.set_default_executor(LastingExecutor())
         self._thread = threading.Thread(target=self._run, name="pauth-sync", daemon=True)
         self._background: set[asyncio.Task[None]] = set()
+        self._hosts: set[asyncio.Task[Any]] = set()
         self._rested: threading.Event | None = None
         self._inherited: list[object] = []
         try:
@@ -175,6 +176,13 @@ class Portal:
         with suppress(RuntimeError):
             if self is _portal:
                 self._loop.call_soon_threadsafe(callback, *arguments)
+
+    def host(self, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine beside the calls, until it ends or the program does. In the loop."""
+        task = self._loop.create_task(coroutine)
+        self._hosts.add(task)  # the loop itself keeps only weak references
+        task.add_done_callback(self._hosts.discard)
+        return task
 
     def close_later(self, closer: Closer) -> None:
         """Close what nobody refers to any more. In the loop."""

@@ -105,7 +105,7 @@ class SyncIterator(_Hosted[None], Generic[T]):
 
     async def _wait_for_more(self) -> None:
         if self._host is None:
-            self._host = asyncio.get_running_loop().create_task(self._fetch())
+            self._host = _portal.current().host(self._fetch())
         if not self._items and not self._ended:
             self._more.clear()
         self._room.set()
@@ -162,7 +162,7 @@ class SyncContext(_Hosted[bool], AbstractContextManager[T, bool | None], Generic
     async def _enter(self) -> T:
         loop = asyncio.get_running_loop()
         self._entered, self._left = loop.create_future(), loop.create_future()
-        self._host = loop.create_task(self._hold())
+        self._host = _portal.current().host(self._hold())
         self._host.add_done_callback(_retrieve)
         try:
             await asyncio.wait((self._host, self._entered), return_when=asyncio.FIRST_COMPLETED)

@@ -161,7 +161,7 @@ class Program:
     """A program of ``tests/sync/programs``. What it does not close is told on its standard error."""
 
     def __init__(self, environment: dict[str, str], program: str, *arguments: str) -> None:
-        warnings = ("-W", "always::ResourceWarning", "-W", "ignore:.*fork.*:DeprecationWarning")  # of Python 3.12 and newer, wherever there are threads
+        warnings = ("-W", "always::ResourceWarning", "-W", "ignore::DeprecationWarning:__main__")  # of forks where there are threads
         self.process = subprocess.Popen(
             [sys.executable, *warnings, str(ROOT / "tests/sync/programs" / f"{program}.py"), *arguments],
             stdin=subprocess.PIPE,

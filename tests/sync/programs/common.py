@@ -61,6 +61,8 @@ def make_storage(kind: str, folder: Path) -> Any:
             return ThreeMethods()
         case "blocking":
             return Blocking(folder)
+        case "none":
+            return None
         case _:
             return f"sqlite:///{folder / 'tokens.db'}"
 
