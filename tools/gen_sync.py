@@ -39,6 +39,7 @@ _STORAGE: Final = (
     "    A client, sync or async, takes it in the place of the storage behind it.\n"
     "\n"
     "    :param storage: any storage, or its URL, which is opened and closed with this one.\n"
+    "    :param clock: where one that is made now takes the time from: a URL's, or what a class of three methods is wrapped in.\n"
     f"{_DEADLINE}"
     "    :raises ConfigurationError: no storage, or a URL that names none.\n"
     '    """'

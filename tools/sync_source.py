@@ -59,12 +59,14 @@ class Source:
     def docstring(self, node: ast.ClassDef | Function) -> str:
         """As it stands in the file, with its quotes and its indentation (but for the first line's)."""
         first = node.body[0]
-        if ast.get_docstring(node) is None or first.lineno == node.lineno:
+        if ast.get_docstring(node) is None:
             raise Mistake(f"{self.file}: {node.name} has no docstring of its own lines")
         return "\n".join(self.lines[first.lineno - 1 : first.end_lineno]).strip()
 
     def signature(self, node: Function) -> tuple[list[str], bool, str]:
         """Its parameters as they stand in the file, whether each has a line of its own, and what follows them, the colon included."""
+        if node.body[0].lineno == node.lineno:
+            raise Mistake(f"{self.file}: {node.name} has no docstring of its own lines")
         lines = [re.sub(r"\s*# noqa.*", "", line) for line in self.lines[node.lineno - 1 : node.body[0].lineno - 1]]
         text = "\n".join(lines)
         start, depth, parameters = text.index("(") + 1, 0, list[str]()

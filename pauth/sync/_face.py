@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, cast
 
+from pauth.clock import Clock
 from pauth.errors import ConfigurationError
 from pauth.secret import Secret
 from pauth.storage.adapters import coordinated
@@ -54,7 +55,7 @@ class Face(Generic[A]):
     _owned = True
 
     def __init__(self, make: Callable[[], A], deadline: float | None) -> None:
-        if deadline is not None and not deadline > 0:
+        if deadline is not None and not (type(deadline) in {int, float} and deadline > 0):
             raise ConfigurationError("the deadline must be a positive number of seconds, or None")
         self._make = make
         self._deadline = deadline
@@ -123,19 +124,22 @@ class StorageFace(Face[CoordinatedTokenStorage], BaseTokenStorage):
     """What is behind :class:`~pauth.sync.SyncTokenStorage`.
 
     :param storage: any storage, or its URL.
+    :param clock: where one that is made now takes the time from: a URL's, or what a class of three methods is wrapped in.
     :param deadline: seconds after which a call gives up (:class:`~pauth.errors.DeadlineExceeded`); ``None`` for never.
     :raises ConfigurationError: no storage, or a URL that names none.
     """
 
     closes_in_turn = 2
 
-    def __init__(self, storage: AsyncTokenStorage | BaseTokenStorage | str, *, deadline: float | None = DEADLINE) -> None:
+    def __init__(self, storage: AsyncTokenStorage | BaseTokenStorage | str, *, clock: Clock | None = None, deadline: float | None = DEADLINE) -> None:
         hidden = Hidden(storage)
         self._owned = isinstance(storage, str)
         del storage  # SH-5: the URL may hold a password
 
         def make() -> CoordinatedTokenStorage:
-            return storage_from_url(hidden.value) if isinstance(hidden.value, str) else coordinated(hidden.value)
+            if isinstance(hidden.value, str):
+                return storage_from_url(hidden.value, clock=clock)
+            return coordinated(hidden.value, clock=clock)
 
         super().__init__(make, deadline)
 

@@ -23,6 +23,7 @@ class SyncTokenStorage(StorageFace):
     A client, sync or async, takes it in the place of the storage behind it.
 
     :param storage: any storage, or its URL, which is opened and closed with this one.
+    :param clock: where one that is made now takes the time from: a URL's, or what a class of three methods is wrapped in.
     :param deadline: seconds after which a call gives up (:class:`~pauth.errors.DeadlineExceeded`); ``None`` for never.
     :raises ConfigurationError: no storage, or a URL that names none.
     """

@@ -12,7 +12,9 @@ import sys
 
 from pauth.storage import DatabaseTokenStorage, EncryptionKey
 
-OUTSIDER = "import sqlite3, sys; file = sqlite3.connect(sys.argv[1]); print(file.execute('SELECT count(*) FROM pauth_tokens').fetchone()[0]); file.close()"
+OUTSIDER = (
+    "import sqlite3, sys; file = sqlite3.connect(sys.argv[1]); print(file.execute('SELECT count(*) FROM pauth_tokens').fetchone()[0]); file.close()"
+)
 
 
 def main(file: str) -> None:

@@ -30,11 +30,11 @@ def test_p12_what_a_child_writes_is_not_lost_when_others_close_the_file(tmp_path
 @asynccontextmanager
 async def forking(*, child: bool = False) -> AsyncGenerator[None, None]:
     """What happens around a fork in another thread, without one."""
-    await asyncio.to_thread(sqlite_forks._before_fork)
+    await asyncio.to_thread(sqlite_forks.before_fork)
     try:
         yield
     finally:
-        (sqlite_forks._after_fork_in_child if child else sqlite_forks._after_fork_in_parent)()
+        (sqlite_forks.after_fork_in_child if child else sqlite_forks.after_fork_in_parent)()
 
 
 async def connection_of(storage: Any) -> Any:
@@ -75,7 +75,7 @@ async def test_a_fork_waits_for_the_operation_that_is_under_way(tmp_path: Path) 
         running = asyncio.create_task(connection._execute(operation))
         await asyncio.to_thread(began.wait)
         forked = asyncio.create_task(fork())
-        while not sqlite_forks._forking.locked():
+        while not sqlite_forks.forking.locked():
             await asyncio.sleep(0)
         go_on.set()
         await running
@@ -113,7 +113,7 @@ async def test_a_fork_waits_for_a_connection_that_is_being_made(tmp_path: Path, 
         saving = asyncio.create_task(storage.save_token("alice", {"n": 1}))
         await asyncio.to_thread(making.wait)
         forked = asyncio.create_task(fork())
-        while not sqlite_forks._forking.locked():
+        while not sqlite_forks.forking.locked():
             await asyncio.sleep(0)
         go_on.set()
         await forked
@@ -125,7 +125,7 @@ async def test_a_file_that_is_gone_is_said_and_looked_for_again(tmp_path: Path) 
     async with aclosing(database(tmp_path)) as storage:
         await storage.save_token("alice", {"n": 1})
         async with forking():
-            tmp_path.rename(tmp_path.with_name("elsewhere"))
+            tmp_path.rename(tmp_path.with_name("elsewhere"))  # noqa: ASYNC240
         with pytest.raises(TokenStorageError, match="SQLITE_CANTOPEN"):
             await storage.get_token("alice")
         tmp_path.with_name("elsewhere").rename(tmp_path)
@@ -146,7 +146,7 @@ async def test_a_child_leaves_the_parents_connections_alone(tmp_path: Path) -> N
         await storage.save_token("alice", {"n": 1})
         connection = await connection_of(storage)
         async with forking(child=True):
-            parent_goes_on = sqlite_forks._forked
+            parent_goes_on = sqlite_forks.forked
         async with forking():  # of the child, which does not wait for a thread that it has not
             pass
         assert connection.closed_for_fork

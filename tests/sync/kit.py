@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,9 @@ STORAGES: Final = ("memory", "sqlite", "files", "three methods", "blocking")
 T = TypeVar("T")
 
 
-def make_storage(kind: str, folder: Path, **options: Any) -> Any:
-    """A storage of one of :data:`STORAGES`. ``options``: for pauth's own."""
+def make_storage(kind: str, folder: Path, clock: ManualClock | None = None) -> Any:
+    """A storage of one of :data:`STORAGES`."""
+    options: dict[str, Any] = {"clock": clock}
     match kind:
         case "memory":
             return MemoryTokenStorage(**options)
@@ -69,13 +70,6 @@ class Town:
         self.stack.callback(client.close)
         return client
 
-    def storage(self, kind: str, folder: Path) -> SyncTokenStorage:
-        """A storage, closed at the end of the test, after the clients."""
-        options: dict[str, Any] = {} if kind in {"three methods", "blocking"} else {"clock": self.clock}
-        storage = SyncTokenStorage(make_storage(kind, folder, **options))
-        self.stack.callback(storage.close)
-        return storage
-
     def callback(self, client: SyncOAuth2Client, user: str = "alice", **options: Any) -> str:
         """A login up to the callback: its URL."""
         return self.run(self.server.authorize(client.get_authorization_url(**options), user=user))
@@ -94,7 +88,7 @@ class Town:
         return self.server.ledger.count(endpoint="token", grant_type="refresh_token")
 
     @contextmanager
-    def held(self, *, applied: bool = True) -> Iterator[HeldRequest]:
+    def held(self, *, applied: bool = True) -> Generator[HeldRequest, None, None]:
         """The next refresh is held back until it is released, or the block ends."""
         request = HeldRequest(self, hold(applied=applied))
         self.server.script("token", request.fault, when=lambda seen: seen.grant_type == "refresh_token")
@@ -133,7 +127,7 @@ class HeldRequest:
 
 
 @contextmanager
-def a_town(clock: Any = None, **options: Any) -> Iterator[Town]:
+def a_town(clock: Any = None, **options: Any) -> Generator[Town, None, None]:
     """
     :param clock: the server's; one that stands still by default.
     """

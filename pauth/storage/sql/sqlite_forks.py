@@ -27,10 +27,11 @@ _LOOK_EVERY: Final = 0.001
 
 _openings: Final[list[None]] = []
 _watched: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
-_forking: Final = threading.Lock()
+forking: Final = threading.Lock()
 """Held while the process forks."""
 
-_forked = threading.Event()
+forked = threading.Event()
+"""Set after the last fork, in the parent."""
 
 
 def sync_at_every_commit(connection: Any) -> None:
@@ -44,7 +45,7 @@ def sync_at_every_commit(connection: Any) -> None:
 async def opening() -> AsyncGenerator[None, None]:
     """While a connection is being made and not watched yet: forks wait for it, and it for forks."""
     _openings.append(None)
-    while _forking.locked():
+    while forking.locked():
         _openings.pop()
         await asyncio.sleep(_LOOK_EVERY)
         _openings.append(None)
@@ -75,19 +76,20 @@ def opened(connection: Any) -> sqlite3.Connection:
     return found
 
 
-def _close(connection: Any, closed: threading.Event, forked: threading.Event) -> None:
+def _close(connection: Any, closed: threading.Event, go_on: threading.Event) -> None:
     try:
         connection._conn.close()  # noqa: SLF001
         connection.closed_for_fork = True
     finally:
         closed.set()
-    forked.wait()
+    go_on.wait()
 
 
-def _before_fork() -> None:
-    global _forked  # noqa: PLW0603
-    _forking.acquire()
-    _forked = threading.Event()
+def before_fork() -> None:
+    """Close what is open, and keep it closed."""
+    global forked  # noqa: PLW0603
+    forking.acquire()
+    forked = threading.Event()
     until = time.monotonic() + _PATIENCE
     while _openings and time.monotonic() < until:
         time.sleep(_LOOK_EVERY)
@@ -95,22 +97,24 @@ def _before_fork() -> None:
     for connection in _watched.copy():
         if connection._running and connection._thread.is_alive():  # noqa: SLF001
             closed = threading.Event()
-            connection._tx.put_nowait((None, partial(_close, connection, closed, _forked)))  # noqa: SLF001
+            connection._tx.put_nowait((None, partial(_close, connection, closed, forked)))  # noqa: SLF001
             waited_for.append(closed)
     for closed in waited_for:
         closed.wait(max(0.0, until - time.monotonic()))
 
 
-def _after_fork_in_parent() -> None:
-    _forked.set()
-    _forking.release()
+def after_fork_in_parent() -> None:
+    """Let it be opened again."""
+    forked.set()
+    forking.release()
 
 
-def _after_fork_in_child() -> None:
+def after_fork_in_child() -> None:
+    """Forget the parent's connections."""
     _watched.clear()
     _openings.clear()
-    _forking.release()
+    forking.release()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows has no forks)
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    os.register_at_fork(before=before_fork, after_in_parent=after_fork_in_parent, after_in_child=after_fork_in_child)

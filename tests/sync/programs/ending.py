@@ -8,9 +8,6 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 if sys.argv[1] == "in an atexit handler that is older":  # than pauth's, which is registered when pauth is imported
 
@@ -23,9 +20,8 @@ if sys.argv[1] == "in an atexit handler that is older":  # than pauth's, which i
 
     atexit.register(too_late)
 
-from common import hear, log_in, make_client, say
-
 from pauth.errors import ConfigurationError, DeadlineExceeded
+from tests.sync.programs.common import hear, log_in, make_client, say
 
 way, kind = sys.argv[1:]
 

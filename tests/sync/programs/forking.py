@@ -7,14 +7,12 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from common import hear, log_in, make_client, make_storage, say
 
 from pauth import SyncTokenStorage
 from pauth.errors import ConfigurationError, ReauthorizationRequired
+from tests.sync.programs.common import hear, log_in, make_client, make_storage, say
 
 CHILDREN = 8
 scenario, kind = sys.argv[1:]
@@ -54,7 +52,7 @@ def prefork() -> None:
         if number % 2:
             client.close()
 
-    wait_for([fork(lambda number=number: work(number)) for number in range(CHILDREN)])
+    wait_for([fork(partial(work, number)) for number in range(CHILDREN)])
     say("forked")
     refreshing.join()
     say(refreshed)

@@ -7,12 +7,9 @@ import sys
 import threading
 import time
 import traceback
-from pathlib import Path
 from types import FrameType
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from common import log_in, make_client, say
+from tests.sync.programs.common import log_in, make_client, say
 
 (way,) = sys.argv[1:]
 
@@ -22,7 +19,8 @@ def leave(number: int, frame: FrameType | None) -> None:
 
 
 def tell_when_it_waits_at_its_end() -> None:
-    while not any(frame.f_code.co_name == "end" for frame, _ in traceback.walk_stack(sys._current_frames()[threading.main_thread().ident or 0])):
+    main = threading.main_thread().ident or 0
+    while not any(frame.f_code.co_name == "end" for frame, _ in traceback.walk_stack(sys._current_frames()[main])):  # pyright: ignore[reportPrivateUsage]
         time.sleep(0)
     say("waiting")
 
