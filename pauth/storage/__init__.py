@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         Page,
         Record,
         RecordKey,
+        Watch,
+        WatchableTokenStorage,
         Write,
     )
     from pauth.storage.database import DatabaseTokenStorage
@@ -54,6 +56,8 @@ __all__ = [
     "RecordKey",
     "RedisTokenStorage",
     "ReencryptionReport",
+    "Watch",
+    "WatchableTokenStorage",
     "Write",
     "coordinated",
     "copy_storage",
@@ -86,6 +90,8 @@ _HOME: Final = {
     "RecordKey": "base",
     "RedisTokenStorage": "redis",
     "ReencryptionReport": "reencryption",
+    "Watch": "base",
+    "WatchableTokenStorage": "base",
     "Write": "base",
     "coordinated": "adapters",
     "copy_storage": "move",

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from pathlib import Path
+from typing import Literal, Self
 
 from pauth.client import Login, OAuth2Client, TokenStorage
 from pauth.clock import Clock
 from pauth.core.token import Token
 from pauth.core.userinfo import UserInfo
+from pauth.events import EventStream
 from pauth.providers import Provider
 from pauth.refresh.policy import RefreshPolicy
 from pauth.secret import Secret
+from pauth.storage.base import CoordinatedTokenStorage
 from pauth.sync._face import DEADLINE, Face, Hidden
 
 __all__ = ["SyncOAuth2Client"]
@@ -41,6 +44,9 @@ class SyncOAuth2Client(Face[OAuth2Client]):
     :param ssl_context: for a private CA or a client certificate.
     :param proxy: URL of an HTTP proxy; the environment's settings are not read.
     :param allow_insecure_http: permit plain ``http:`` to other hosts than this machine. Dangerous: tokens and secrets travel readable.
+    :param events: where it is told what happens; a stream of its own by default (:attr:`events`).
+    :param journal: the folder for rotated tokens that the store does not take, encrypted with the store's key, until it does; by default the one that
+        the environment variable ``PAUTH_JOURNAL`` names, or one among the user's own state. ``False`` for none.
     :param deadline: seconds after which a call gives up (:class:`~pauth.errors.DeadlineExceeded`); ``None`` for never.
     :raises ConfigurationError: an argument is unusable.
 
@@ -65,6 +71,8 @@ class SyncOAuth2Client(Face[OAuth2Client]):
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
         allow_insecure_http: bool = False,
+        events: EventStream | None = None,
+        journal: str | Path | Literal[False] | None = None,
         clock: Clock | None = None,
         deadline: float | None = DEADLINE,
     ) -> None:
@@ -91,6 +99,8 @@ class SyncOAuth2Client(Face[OAuth2Client]):
                 ssl_context=ssl_context,
                 proxy=hidden_proxy.value,
                 allow_insecure_http=allow_insecure_http,
+                events=events,
+                journal=journal,
                 clock=clock,
             )
 
@@ -100,6 +110,21 @@ class SyncOAuth2Client(Face[OAuth2Client]):
     def namespace(self) -> str:
         """Separates this client's records from those of others on the same storage (:class:`~pauth.storage.base.RecordKey`)."""
         return self._async.namespace
+
+    @property
+    def token_storage(self) -> CoordinatedTokenStorage:
+        """The storage of this client, with everything that operators need; one with three methods has an adapter around it."""
+        return self._async.token_storage
+
+    @property
+    def refresh_ahead(self) -> float:
+        """Seconds before its expiry at which a token is refreshed, at most (:attr:`RefreshPolicy.soft_margin`)."""
+        return self._async.refresh_ahead
+
+    @property
+    def events(self) -> EventStream:
+        """What happens to the tokens, for logs, metrics and audit records."""
+        return self._async.events
 
     def get_authorization_url(
         self,
@@ -171,14 +196,34 @@ class SyncOAuth2Client(Face[OAuth2Client]):
         :raises TokenError: the server refused this client; fix its configuration.
         :raises TokenStorageError: the store failed.
         """
+        found = self._async.get_token_nowait(user_id)
+        if found is not None:
+            return found
         return self._wait(self._async.get_token(user_id))
 
-    def refresh(self, user_id: str) -> Token:
+    def get_token_nowait(self, user_id: str) -> Token | None:
+        """A valid token of the user, if one is in memory; ``None`` if the store or the server has to be asked: then await :meth:`get_token`.
+
+        Neither waits nor blocks. A token stays in memory for :attr:`RefreshPolicy.cache_age` seconds.
+        """
+        return self._async.get_token_nowait(user_id)
+
+    def refresh(self, user_id: str, *, if_version: str | None = None) -> Token:
         """A token of the user that is newer than any given before this call, whatever the stored one's expiry.
 
+        :param if_version: the :attr:`Token.version` of a token that a resource server has refused (HTTP 401): refresh only if that is still the
+            stored one, else give the newer one. So of many callers with the same refused token one causes a refresh.
         :raises PAuthError: as :meth:`get_token`.
         """
-        return self._wait(self._async.refresh(user_id))
+        return self._wait(self._async.refresh(user_id, if_version=if_version))
+
+    def keep_fresh(self, user_id: str, *, within: float = 0.0) -> bool:
+        """Refresh the user's token if it is due, or will be within so many seconds, for nobody in particular: what a :class:`TokenRefresher` does.
+
+        :returns: whether it was refreshed.
+        :raises PAuthError: as :meth:`get_token`.
+        """
+        return self._wait(self._async.keep_fresh(user_id, within=within))
 
     def get_user_info(self, user_id: str) -> UserInfo:
         """What the provider says about the user now (OpenID Connect Core section 5.3, or the provider's own endpoint).
