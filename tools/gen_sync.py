@@ -33,6 +33,7 @@ BY_HAND: Final = frozenset({"__init__.py", "_executor.py", "_face.py", "_portal.
 
 _RAISES: Final = "    :raises ConfigurationError: an argument is unusable.\n"
 _DEADLINE: Final = "    :param deadline: seconds after which a call gives up (:class:`~pauth.errors.DeadlineExceeded`); ``None`` for never.\n"
+_ON_PROGRESS: Final = "    :param on_progress: called after each page, in pauth's thread.\n"
 _STORAGE: Final = (
     '"""A token storage for code that cannot await: the three methods, and all that pauth\'s own storages have beyond them.\n'
     "\n"
@@ -61,6 +62,26 @@ MODULES: Final = (
         ),
     ),
     Module(
+        "_refresher.py",
+        "Keeping a whole store fresh, from code that cannot await.",
+        (
+            ClassFace(
+                sources=(("pauth/refresh/refresher.py", "TokenRefresher"),),
+                name="SyncTokenRefresher",
+                unwrapped=(("clients", "behind_all"),),
+                in_loop=("stop",),
+                types=(("KeepsFresh", "SyncOAuth2Client"),),
+                words=(
+                    ("async with TokenRefresher(", "with SyncTokenRefresher("),
+                    ("await refresher.run()    ", "refresher.run()    "),
+                    ("    :param on_progress: called after each page.\n", _ON_PROGRESS + _DEADLINE),
+                ),
+                turn=0,
+                deadline="None",
+            ),
+        ),
+    ),
+    Module(
         "_storage.py",
         "Token storages, for code that cannot await.",
         (
@@ -82,6 +103,7 @@ MODULES: Final = (
             FunctionFace("pauth/storage/reencryption.py", "reencrypt", unwrapped=(("storage", "coordinated"),), types=_OR_FACE),
             FunctionFace("pauth/storage/reencryption.py", "keys_in_use", unwrapped=(("storage", "coordinated"),), types=_OR_FACE),
             FunctionFace("pauth/storage/move.py", "copy_storage"),
+            FunctionFace("pauth/importers/write.py", "import_tokens"),
             FunctionFace("pauth/storage/keys_provider.py", "new_wrapped_key"),
             FunctionFace("pauth/storage/keys_provider.py", "keyring_from_provider", secret=("older_keys",)),
         ),

@@ -31,11 +31,13 @@ class ClassFace:
     :param unwrapped: arguments of the constructor that are faces, and what gives what is behind each.
     :param secret: arguments of methods that are secrets, besides those that the source deletes itself.
     :param listings: files and names of async generators over the class, which become methods.
+    :param in_loop: plain methods that must be called in the event loop; they give nothing, and nobody waits for them.
     :param left_out: members that have no twin.
     :param doc: the docstring, if it is not the source's.
     :param words: for that docstring.
     :param types: for signatures.
     :param turn: ``closes_in_turn``, if it is not the base's.
+    :param deadline: the default of the constructor's.
     """
 
     sources: tuple[tuple[str, str], ...]
@@ -46,11 +48,13 @@ class ClassFace:
     unwrapped: Words = ()
     secret: tuple[str, ...] = ()
     listings: tuple[tuple[str, str], ...] = ()
+    in_loop: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     doc: str | None = None
     words: Words = ()
     types: Words = ()
     turn: int | None = None
+    deadline: str = "DEADLINE"
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ _ITERATORS: Final = ("AsyncIterator", "AsyncGenerator")
 _HOMES: Final = {
     **dict.fromkeys(("DEADLINE", "Face", "Hidden", "StorageFace", "behind", "wait"), "pauth.sync._face"),
     **dict.fromkeys(("SyncContext", "SyncIterator"), "pauth.sync._streams"),
+    "behind_all": "pauth.sync._face",
     "coordinated": "pauth.storage.adapters",
 }
 
@@ -118,13 +123,17 @@ class Writer:
         """
         body: list[str] = []
         for entry in self._module.entries:
-            for rules in ("hidden", "unwrapped", "secret", "left_out", "words", "types"):
+            for rules in ("hidden", "unwrapped", "secret", "in_loop", "left_out", "words", "types"):
                 self._unused.update((entry.name, rules, rule if isinstance(rule, str) else rule[0]) for rule in getattr(entry, rules, ()))
             body += ["", "", *(self._class(entry) if isinstance(entry, ClassFace) else self._function(entry))]
         if self._unused:
             raise Mistake("; ".join(f"{name}: nothing is changed by {value.strip()!r} in {rules}" for name, rules, value in sorted(self._unused)))
         names = ", ".join(f'"{name}"' for name in sorted(entry.name for entry in self._module.entries))
-        head = [f"{MARK}: change its sources, and run it again.", *(f"# - {file}" for file in sorted(self._sources)), f'"""{self._module.doc}"""']
+        head = [
+            f"{MARK}: change its sources, and run it again.",
+            *(f"# - the text of {file}" for file in sorted(self._sources)),
+            f'"""{self._module.doc}"""',
+        ]
         return "\n".join([*head, "", "from __future__ import annotations", *self._import_lines(), "", f"__all__ = [{names}]", *body]) + "\n"
 
     def _class(self, face: ClassFace) -> list[str]:
@@ -160,9 +169,9 @@ class Writer:
 
     def _constructor(self, face: ClassFace, name: str, source: Source, node: Function) -> list[str]:
         parameters, each_on_a_line, end = source.signature(node)
-        parameters = [*self._typed(face, parameters), "deadline: float | None = DEADLINE"]
+        parameters = [*self._typed(face, parameters), f"deadline: float | None = {face.deadline}"]
         header = _wrapped("def __init__", parameters, end, 4, each_on_a_line=each_on_a_line)
-        self._need(source, [*names_in(node), name, "DEADLINE"])
+        self._need_typed(face, source, [*names_in(node), name, *(["DEADLINE"] if face.deadline == "DEADLINE" else [])])
         hidden = [argument for argument in arguments_of(node, skip=1) if argument in face.hidden]
         self._need(source, ["Hidden"] if hidden else [])
         lines = ["", header, *(f"        hidden_{argument} = Hidden({argument})" for argument in hidden)]
@@ -189,11 +198,14 @@ class Writer:
             how, end = "_iterate", f" -> SyncIterator[{item}]:"
         else:
             how = "_wait" if isinstance(node, ast.AsyncFunctionDef) else ""
-        self._need(source, {*names_in(node), *re.findall(r"Sync\w+", end)} - {*_ITERATORS})
+        self._need_typed(face, source, {*names_in(node), *re.findall(r"Sync\w+", end)} - {*_ITERATORS})
         lines = ["    @property"] if is_named(node, "property") else []
         name = "close" if node.name == "aclose" else node.name
         header = _wrapped(f"def {name}", self._typed(face, parameters), self._typed(face, [end])[0], 4, each_on_a_line=each_on_a_line)
         lines += [header, f"        {source.docstring(node)}"]
+        if node.name in face.in_loop:
+            self._unused.discard((face.name, "in_loop", node.name))
+            return [*lines, f"        self._soon(self._async.{node.name})"]
         if name == "close":
             return [*lines, "        self._close()"]
         if lines[0] == "    @property":
@@ -232,7 +244,7 @@ class Writer:
         node = source.function(face.name)
         parameters, each_on_a_line, end = source.signature(node)
         header = _wrapped(f"def {face.name}", self._typed(face, parameters), end, 0, each_on_a_line=each_on_a_line)
-        self._need(source, {*names_in(node), "wait"})
+        self._need_typed(face, source, {*names_in(node), "wait"})
         passed = self._unwrapped(face, node)
         arguments = [re.sub(rf"\b{key}$", passed.get(key, key), text) for key, text in arguments_of(node).items()]
         lines, called = [header, f"    {source.docstring(node)}"], f"{self._module_of(source)}.{face.name}"
@@ -278,6 +290,11 @@ class Writer:
             if home is not None:
                 self._imports.add((home, name))
 
+    def _need_typed(self, face: ClassFace | FunctionFace, source: Source, names: Iterable[str]) -> None:
+        """The names of a signature, but for those that stand in it no more."""
+        replaced = {old for old, new in face.types if re.search(rf"\b{old}\b", new) is None}
+        self._need(source, [name for name in names if name not in replaced])
+
     def _module_of(self, source: Source) -> str:
         package, _, module = source.file.removesuffix(".py").replace("/", ".").rpartition(".")
         self._imports.add((package, module))
@@ -298,9 +315,11 @@ class Writer:
 
 
 def _context_methods(enter: Function, leave: Function) -> list[str]:
-    """``with``: where the source's only closes it, so does this; else it is entered and left in one task."""
-    if ast.unparse(enter.body[-1]) == "return self" and "\n".join(map(ast.unparse, leave.body)) == "await self.aclose()":
-        entering, leaving, arguments, gives = "", "self.close()", "*exc_info: object", "None"
+    """``with``: where the source's only calls one of its own methods at the end, so does this; else it is entered and left in one task."""
+    ends = re.fullmatch(r"(?:await )?self\.([a-z]\w*)\(\)", "\n".join(map(ast.unparse, leave.body)))
+    if ends is not None and "\n".join(map(ast.unparse, enter.body)) == "return self":
+        leaving = f"self.{'close' if ends[1] == 'aclose' else ends[1]}()"
+        entering, arguments, gives = "", "*exc_info: object", "None"
     else:
         entering, leaving, gives = "        self._enter()\n", "return self._leave(kind, error, trace)", "bool | None"
         arguments = "kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None"

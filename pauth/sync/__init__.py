@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from pauth.errors import DeadlineExceeded
-    from pauth.sync._admin import copy_storage, keyring_from_provider, keys_in_use, new_wrapped_key, reencrypt
+    from pauth.sync._admin import copy_storage, import_tokens, keyring_from_provider, keys_in_use, new_wrapped_key, reencrypt
     from pauth.sync._client import SyncOAuth2Client
     from pauth.sync._portal import BlockingCallWarning
+    from pauth.sync._refresher import SyncTokenRefresher
     from pauth.sync._storage import SyncTokenStorage
     from pauth.sync._streams import SyncContext, SyncIterator
 
@@ -22,8 +23,10 @@ __all__ = [
     "SyncContext",
     "SyncIterator",
     "SyncOAuth2Client",
+    "SyncTokenRefresher",
     "SyncTokenStorage",
     "copy_storage",
+    "import_tokens",
     "keyring_from_provider",
     "keys_in_use",
     "new_wrapped_key",
@@ -32,9 +35,10 @@ __all__ = [
 
 _HOME: Final = {
     "pauth.errors": ("DeadlineExceeded",),
-    "pauth.sync._admin": ("copy_storage", "keyring_from_provider", "keys_in_use", "new_wrapped_key", "reencrypt"),
+    "pauth.sync._admin": ("copy_storage", "import_tokens", "keyring_from_provider", "keys_in_use", "new_wrapped_key", "reencrypt"),
     "pauth.sync._client": ("SyncOAuth2Client",),
     "pauth.sync._portal": ("BlockingCallWarning",),
+    "pauth.sync._refresher": ("SyncTokenRefresher",),
     "pauth.sync._storage": ("SyncTokenStorage",),
     "pauth.sync._streams": ("SyncContext", "SyncIterator"),
 }

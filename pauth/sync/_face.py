@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, cast
@@ -17,9 +17,10 @@ from pauth.storage.url import storage_from_url
 from pauth.sync import _portal
 from pauth.sync._streams import SyncContext, SyncIterator
 
-__all__ = ["DEADLINE", "Face", "Hidden", "StorageFace", "behind", "wait"]
+__all__ = ["DEADLINE", "Face", "Hidden", "StorageFace", "behind", "behind_all", "wait"]
 
-A = TypeVar("A", bound=_portal.Closer)
+A = TypeVar("A")
+A_co = TypeVar("A_co", covariant=True)
 T = TypeVar("T")
 
 DEADLINE: Final = 60.0
@@ -40,7 +41,7 @@ class Hidden(Generic[T]):
         return cast("T", self._value.reveal() if isinstance(self._value, Secret) else self._value)
 
 
-class Face(Generic[A]):
+class Face(Generic[A_co]):
     """The blocking face of an async object.
 
     :param make: makes that object: now, and again in a forked child.
@@ -51,10 +52,10 @@ class Face(Generic[A]):
     closes_in_turn: ClassVar[int] = 1
     """What is used by others is closed after them, at the end of the program."""
 
-    _inner: A | None = None  # here, for the finalizer of one whose constructor failed
+    _inner: A_co | None = None  # here, for the finalizer of one whose constructor failed
     _owned = True
 
-    def __init__(self, make: Callable[[], A], deadline: float | None) -> None:
+    def __init__(self, make: Callable[[], A_co], deadline: float | None) -> None:
         if deadline is not None and not (type(deadline) in {int, float} and deadline > 0):
             raise ConfigurationError("the deadline must be a positive number of seconds, or None")
         self._make = make
@@ -68,16 +69,16 @@ class Face(Generic[A]):
         raise TypeError(f"a {type(self).__name__} cannot be pickled or copied; make one in each process")
 
     def __del__(self) -> None:
-        if self._inner is not None and self._owned and not self._closed:
+        if isinstance(self._inner, _portal.Closer) and self._owned and not self._closed:
             _portal.close_later(self._inner)
 
     @property
-    def _async(self) -> A:
+    def _async(self) -> A_co:
         """What is behind the face, of this process."""
         inner = self._inner
         return self._made_again() if inner is None else inner
 
-    def _made_again(self) -> A:
+    def _made_again(self) -> A_co:
         if self._closed:
             raise ConfigurationError("this was closed; make a new one")
         with _portal.building:
@@ -87,6 +88,9 @@ class Face(Generic[A]):
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return _portal.current_for(coroutine).call(coroutine, self._deadline)
+
+    def _soon(self, call: Callable[[], object]) -> None:
+        _portal.current().soon(call)
 
     def _iterate(self, source: AsyncIterator[T]) -> SyncIterator[T]:
         return SyncIterator(source, self._deadline)
@@ -104,14 +108,13 @@ class Face(Generic[A]):
 
     def _close(self) -> None:
         inner, self._closed = self._inner, True
-        if inner is not None and not _portal.ending():  # there is nothing yet in a forked child, nothing any more at the end
+        if isinstance(inner, _portal.Closer) and not _portal.ending():  # there is nothing yet in a forked child, nothing any more at the end
             self._wait(inner.aclose())
 
-    def _ended(self) -> A | None:
+    def _ended(self) -> _portal.Closer | None:
         """At the end of the program: what is still to be closed, by who asks."""
-        inner = None if self._closed else self._inner
-        self._closed = True
-        return inner
+        closed, self._closed = self._closed, True
+        return self._inner if isinstance(self._inner, _portal.Closer) and not closed else None
 
     def _forked(self) -> object:
         """In a forked child: let go of what is the parent's, and give it."""
@@ -155,6 +158,11 @@ class StorageFace(Face[CoordinatedTokenStorage], BaseTokenStorage):
     def __pauth_async__(self) -> CoordinatedTokenStorage:
         """The storage itself, for who needs one of an async kind (:func:`~pauth.storage.coordinated`)."""
         return self._async
+
+
+def behind_all(faces: Iterable[Face[A]]) -> list[A]:
+    """The async objects behind some faces."""
+    return [behind(face) for face in faces]
 
 
 def behind(face: Face[A]) -> A:

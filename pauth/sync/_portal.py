@@ -25,7 +25,7 @@ import warnings
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar, runtime_checkable
 
 from pauth.errors import ConfigurationError, DeadlineExceeded, PAuthError, Remedy
 from pauth.sync._executor import LastingExecutor
@@ -54,6 +54,7 @@ class BlockingCallWarning(RuntimeWarning):
     """A call of the sync face was made where an event loop is running, which stands still until the call is over."""
 
 
+@runtime_checkable
 class Closer(Protocol):
     """What is closed at the end of the program."""
 

@@ -132,7 +132,7 @@ def test_a_traceback_is_short_and_leads_to_the_cause(town: Town) -> None:
         "_portal.py",
         "client.py",
     ]
-    assert frames[-1].name == "_read"
+    assert frames[-1].name == "read"
     assert not [frame for frame in frames if "asyncio" in frame.filename or "concurrent" in frame.filename]
     assert (caught.value.__cause__, caught.value.__context__) == (None, None)
 

@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 
 import pauth
+import pauth.importers
 import pauth.storage
 import pauth.sync
 from pauth import OAuth2Client, SyncOAuth2Client, SyncTokenStorage
+from pauth.refresh.refresher import TokenRefresher
 from pauth.storage.base import CoordinatedTokenStorage
+from pauth.sync import SyncTokenRefresher
 from tools.gen_sync import Generator
 
-TWINS: dict[type[Any], type[Any]] = {OAuth2Client: SyncOAuth2Client, CoordinatedTokenStorage: SyncTokenStorage}
+TWINS: dict[type[Any], type[Any]] = {OAuth2Client: SyncOAuth2Client, CoordinatedTokenStorage: SyncTokenStorage, TokenRefresher: SyncTokenRefresher}
+MODULES = (pauth, pauth.storage, pauth.importers)
 
 FACELESS = {
     "AsyncTokenStorage": "it is what users write",
@@ -27,6 +31,9 @@ FACELESS = {
     "MemoryTokenStorage": "a CoordinatedTokenStorage",
     "OAuth2Client": "SyncOAuth2Client is its face",
     "RedisTokenStorage": "a CoordinatedTokenStorage",
+    "Watch": "it calls back in the event loop",
+    "WatchableTokenStorage": "the same",
+    "from_flask_dance": "import_tokens takes what it gives",
     "iter_expiring": "a method of SyncTokenStorage",
     "iter_users": "a method of SyncTokenStorage",
 }
@@ -88,16 +95,22 @@ def test_a_listing_is_a_method_with_the_functions_arguments_and_docstring(name: 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_have_the_signature_and_the_docstring_of_those_they_wait_for(name: str) -> None:
-    twin, function = getattr(pauth.sync, name), getattr(pauth.storage, name)
+    twin = getattr(pauth.sync, name)
+    (function,) = (getattr(module, name) for module in MODULES if name in module.__all__)
     signature, doc = described(twin)
     assert (signature.replace("CoordinatedTokenStorage | SyncTokenStorage", "CoordinatedTokenStorage"), doc) == described(function)
 
 
-def test_the_constructor_has_a_deadline_more() -> None:
-    of_client = list(inspect.signature(OAuth2Client).parameters.values())
-    *same, deadline = inspect.signature(SyncOAuth2Client).parameters.values()
-    assert same == of_client
-    assert (deadline.name, deadline.default, deadline.kind) == ("deadline", 60.0, inspect.Parameter.KEYWORD_ONLY)
+@pytest.mark.parametrize(("cls", "default"), [(OAuth2Client, 60.0), (TokenRefresher, None)])
+def test_constructors_have_a_deadline_more(cls: type[Any], default: float | None) -> None:
+    parameters = list(inspect.signature(cls).parameters.values())
+    *same, deadline = inspect.signature(TWINS[cls]).parameters.values()
+    assert [str(each).replace("SyncOAuth2Client", "KeepsFresh") for each in same] == [str(each) for each in parameters]
+    assert (deadline.name, deadline.default, deadline.kind) == ("deadline", default, inspect.Parameter.KEYWORD_ONLY)
+
+
+def test_a_class_says_what_its_twin_says() -> None:
+    """But for its deadline, and how it is closed."""
     words, own_words = (set((cls.__doc__ or "").splitlines()) for cls in (OAuth2Client, SyncOAuth2Client))
     documented, closing = sorted(own_words - words)
     assert documented.strip().startswith(":param deadline: seconds")
@@ -106,7 +119,7 @@ def test_the_constructor_has_a_deadline_more() -> None:
 
 def test_no_public_async_name_is_without_a_face() -> None:
     """A new one gets an entry in tools/gen_sync.py, or a reason here."""
-    names = {name: getattr(module, name) for module in (pauth, pauth.storage) for name in module.__all__}
+    names = {name: getattr(module, name) for module in MODULES for name in module.__all__}
     found = {name for name, value in names.items() if awaited(value)}
     assert found - set(pauth.sync.__all__) == set(FACELESS)
 

@@ -82,7 +82,7 @@ def busy() -> None:
         assert storage.get_token("child") == {"n": 1}
         assert client.get_token("alice").subject == "alice"
 
-    for _ in range(20):
+    for _ in range(8):
         wait_for_quietly(fork(work))
     ended.set()
     for thread in threads:
