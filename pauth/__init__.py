@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from pauth.storage.memory import MemoryTokenStorage
     from pauth.storage.redis import RedisTokenStorage
     from pauth.storage.url import storage_from_url
+    from pauth.sync._client import SyncOAuth2Client
+    from pauth.sync._storage import SyncTokenStorage
 
 __all__ = [
     "AmbiguousExchange",
@@ -71,6 +73,8 @@ __all__ = [
     "RotationClass",
     "Secret",
     "ServerMetadata",
+    "SyncOAuth2Client",
+    "SyncTokenStorage",
     "Token",
     "TokenError",
     "TokenRefresher",
@@ -114,6 +118,8 @@ _HOME = {
     "storage.memory": ("MemoryTokenStorage",),
     "storage.redis": ("RedisTokenStorage",),
     "storage.url": ("storage_from_url",),
+    "sync._client": ("SyncOAuth2Client",),
+    "sync._storage": ("SyncTokenStorage",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -42,7 +42,7 @@ def room(*names: str, libraries: str = "", forbidden: frozenset[str] = frozenset
 
 # The longest prefix that fits a module is its room.
 ROOMS = {
-    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh", "pauth.storage"),  # each only when its name is used
+    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh", "pauth.storage", "pauth.sync"),  # each only when its name is used
     "pauth.errors": room(),
     "pauth.secret": room(),
     "pauth.clock": room(),
@@ -82,6 +82,8 @@ ROOMS = {
         "pauth.transport",
         libraries="platformdirs",
     ),
+    # The blocking face of what there is to await.
+    "pauth.sync": room("pauth.client", "pauth.core", "pauth.events", "pauth.importers", "pauth.providers", "pauth.refresh", "pauth.storage"),
     # Other libraries, a module each; what stands in modules with an underscore, and needs none, is common to several.
     "pauth.integrations": room("pauth.client", "pauth.core", "pauth.storage.keys", libraries="cryptography"),
     "pauth.integrations.aiohttp": room("pauth.integrations"),
