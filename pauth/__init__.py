@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pauth.version import __version__
 
 if TYPE_CHECKING:
-    from pauth.client import Login, OAuth2Client
+    from pauth.client import OAuth2Client
     from pauth.core.metadata import ServerMetadata
+    from pauth.core.pending_device import DeviceLogin
     from pauth.core.quirks import Quirks, Rotation, RotationClass, UserInfoMapping
     from pauth.core.token import Token
     from pauth.core.userinfo import UserInfo
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         TokenStorageError,
         UserInfoError,
     )
+    from pauth.login import Login
     from pauth.providers import Provider, Providers
     from pauth.refresh.policy import RefreshPolicy
     from pauth.secret import Secret
@@ -49,6 +51,7 @@ __all__ = [
     "BaseTokenStorage",
     "ConfigurationError",
     "DatabaseTokenStorage",
+    "DeviceLogin",
     "EncryptedFileStorage",
     "EncryptionKey",
     "InvalidStateError",
@@ -81,8 +84,9 @@ __all__ = [
 ]
 
 _HOME: Final = {
-    "client": ("Login", "OAuth2Client"),
+    "client": ("OAuth2Client",),
     "core.metadata": ("ServerMetadata",),
+    "core.pending_device": ("DeviceLogin",),
     "core.quirks": ("Quirks", "Rotation", "RotationClass", "UserInfoMapping"),
     "core.token": ("Token",),
     "core.userinfo": ("UserInfo",),
@@ -101,6 +105,7 @@ _HOME: Final = {
         "TokenStorageError",
         "UserInfoError",
     ),
+    "login": ("Login",),
     "providers": ("Provider", "Providers"),
     "refresh.policy": ("RefreshPolicy",),
     "secret": ("Secret",),

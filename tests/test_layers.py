@@ -65,10 +65,14 @@ ROOMS = {
     "pauth.refresh": room("pauth.core.token", "pauth.storage.base"),
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
-    "pauth.client": room("pauth.core", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"),
+    "pauth.login": room("pauth.core.token"),
+    "pauth.device_login": room("pauth.core", "pauth.login", "pauth.refresh", "pauth.server", "pauth.storage.base"),
+    "pauth.client": room(
+        "pauth.core", "pauth.device_login", "pauth.login", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"
+    ),
     # Nobody imports these, but the command line's demo runs the double.
     "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
-    "pauth.cli": room("pauth", libraries="aiohttp anyio click rich"),
+    "pauth.cli": room("pauth", libraries="aiohttp anyio click keyring platformdirs rich"),
 }
 
 
