@@ -10,8 +10,9 @@ from pauth.version import __version__
 TYPE_CHECKING = False  # type checkers know it by its name; importing it from typing would take half as long again as Python's own start
 
 if TYPE_CHECKING:
-    from pauth.client import Login, OAuth2Client
+    from pauth.client import OAuth2Client
     from pauth.core.metadata import ServerMetadata
+    from pauth.core.pending_device import DeviceLogin
     from pauth.core.quirks import Quirks, Rotation, RotationClass, UserInfoMapping
     from pauth.core.token import Token
     from pauth.core.userinfo import UserInfo
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         TokenStorageError,
         UserInfoError,
     )
+    from pauth.login import Login
     from pauth.providers import Provider, Providers
     from pauth.refresh.policy import RefreshPolicy
     from pauth.refresh.refresher import RefresherProgress, TokenRefresher
@@ -51,6 +53,7 @@ __all__ = [
     "BaseTokenStorage",
     "ConfigurationError",
     "DatabaseTokenStorage",
+    "DeviceLogin",
     "EncryptedFileStorage",
     "EncryptionKey",
     "InvalidStateError",
@@ -87,8 +90,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "client": ("Login", "OAuth2Client"),
+    "client": ("OAuth2Client",),
     "core.metadata": ("ServerMetadata",),
+    "core.pending_device": ("DeviceLogin",),
     "core.quirks": ("Quirks", "Rotation", "RotationClass", "UserInfoMapping"),
     "core.token": ("Token",),
     "core.userinfo": ("UserInfo",),
@@ -107,6 +111,7 @@ _HOME = {
         "TokenStorageError",
         "UserInfoError",
     ),
+    "login": ("Login",),
     "providers": ("Provider", "Providers"),
     "refresh.policy": ("RefreshPolicy",),
     "refresh.refresher": ("RefresherProgress", "TokenRefresher"),

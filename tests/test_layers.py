@@ -69,12 +69,16 @@ ROOMS = {
     ),
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
+    "pauth.login": room("pauth.core.token"),
+    "pauth.device_login": room("pauth.core", "pauth.login", "pauth.refresh", "pauth.server", "pauth.storage.base"),
     # Tokens of other libraries, as pauth stores them.
     "pauth.importers": room("pauth.core.token", "pauth.refresh.stored", "pauth.storage"),
     "pauth.importers.flask_dance": room("pauth.core.token", "pauth.importers", "pauth.storage", libraries="sqlalchemy"),
     "pauth.client": room(
         "pauth.core",
+        "pauth.device_login",
         "pauth.events",
+        "pauth.login",
         "pauth.providers",
         "pauth.refresh",
         "pauth.server",
@@ -95,7 +99,7 @@ ROOMS = {
     "pauth.integrations.requests": room("pauth.integrations", libraries="requests"),
     # Nobody imports these, but the command line's demo runs the double.
     "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
-    "pauth.cli": room("pauth", libraries="aiohttp anyio click rich"),
+    "pauth.cli": room("pauth", libraries="aiohttp anyio click keyring platformdirs rich"),
 }
 
 

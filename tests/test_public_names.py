@@ -17,6 +17,7 @@ PUBLIC = [
     "BaseTokenStorage",
     "ConfigurationError",
     "DatabaseTokenStorage",
+    "DeviceLogin",
     "EncryptedFileStorage",
     "EncryptionKey",
     "InvalidStateError",

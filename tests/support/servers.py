@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 
 import pytest
 
+from pauth import DeviceLogin
 from pauth.testing import AuthorizationServer
 from tests.support import browser, npm
 from tests.support.npm import ServerMissing
@@ -29,6 +30,8 @@ __all__ = ["RealServer", "RegisteredClient", "ServerMissing", "django_provider",
 
 _SOURCE: Final = Path(__file__).parents[1] / "servers"
 _START_TIMEOUT: Final = 120.0
+_DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_NATIVE: Final = "oidc-provider-native"
 _REDIRECT_URI: Final = "https://app.example/callback"  # nobody is there: the browser stops before it
 
 
@@ -54,12 +57,22 @@ class RealServer:
     log: Path | None
     login_url: str | None = None
     double: AuthorizationServer | None = None
+    native: str = ""
+    """The id of a public client that comes back to ``http://127.0.0.1/callback`` on any port, at a server that has one."""
 
     async def authorize(self, url: str, user: str) -> str:
         """Log in as ``user`` at the authorization URL, consent, and give the callback URL. Any name is a user."""
         if self.double is not None:
             return await self.double.authorize(url, user=user)
         return await browser.log_in(url, user=user, redirect_uri=self.redirect_uri, login_url=self.login_url)
+
+    async def decide_device(self, login: DeviceLogin, user: str, *, deny: bool = False) -> None:
+        """Open the page of a device login, confirm the code and log in as ``user``; or say no."""
+        if self.double is not None:
+            self.double.decide_device(login.user_code, user=user, deny=deny)
+        else:
+            assert login.verification_uri_complete is not None
+            await browser.decide_device(login.verification_uri_complete, user=user, deny=deny)
 
 
 def _clients(server: str) -> tuple[RegisteredClient, RegisteredClient, RegisteredClient]:
@@ -109,15 +122,24 @@ def oidc_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServ
             "client_id": client.client_id,
             "token_endpoint_auth_method": client.auth_method,
             "redirect_uris": [_REDIRECT_URI],
-            "grant_types": ["authorization_code", "refresh_token"] + (["client_credentials"] if client.client_secret else []),
+            "grant_types": ["authorization_code", "refresh_token", _DEVICE_GRANT] + (["client_credentials"] if client.client_secret else []),
             **({"client_secret": client.client_secret} if client.client_secret else {}),
         }
         for client in (basic, post, public)
     ]
+    registered.append(
+        {
+            "client_id": _NATIVE,
+            "application_type": "native",
+            "token_endpoint_auth_method": "none",
+            "redirect_uris": ["http://127.0.0.1/callback"],
+            "grant_types": ["authorization_code", "refresh_token"],
+        }
+    )
     command = [str(npm.node()), str(_SOURCE / "oidc_provider" / "server.mjs")]
     folder = tmp_path_factory.mktemp("oidc_provider")
     with _running("oidc-provider", command, folder=folder, cwd=npm.installed(_SOURCE / "oidc_provider"), clients=registered) as (port, log):
-        yield RealServer("oidc-provider", f"http://127.0.0.1:{port}", _REDIRECT_URI, basic, post, public, log)
+        yield RealServer("oidc-provider", f"http://127.0.0.1:{port}", _REDIRECT_URI, basic, post, public, log, native=_NATIVE)
 
 
 @pytest.fixture(scope="session")
