@@ -13,7 +13,7 @@ import nox
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "typing", "package", "tests"]  # the tests last: what they say stands at the end
+nox.options.sessions = ["lint", "typing", "docs", "package", "tests"]  # the tests last: what they say stands at the end
 nox.options.error_on_missing_interpreters = False  # reported as skipped; the running interpreter is never missing
 nox.options.stop_on_first_error = False
 
@@ -77,6 +77,14 @@ def typing(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def docs(session: nox.Session) -> None:
+    """The site, with warnings as errors, in build/site; and the code blocks of README.md and docs/ (the tests session runs them too)."""
+    install_everything(session)
+    session.run("mkdocs", "build", "--strict", "-f", "tools/docs/mkdocs.yml", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("pytest", "tests/test_docs.py")
+
+
+@nox.session(python=NEWEST)
 def package(session: nox.Session) -> None:
     """What is shipped: the wheel, in a bare environment, without the extras and then with them."""
     dist = Path(session.create_tmp()).resolve()
@@ -104,19 +112,14 @@ def tests(session: nox.Session) -> None:
     elif session.python == NEWEST:
         install_old_redis(session)
         session.env["PAUTH_TEST_USERS"] = "100000"  # in listings of files; fewer elsewhere, for the time it takes
+        orders = ["pytest", "tests/interleavings", "-n", "auto"]  # a hundred thousand, without coverage, which would take four times as long
+        session.run(*orders, env={"PAUTH_TEST_INTERLEAVINGS": "100000"})
         session.run("coverage", "erase")
         session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "loadgroup")
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
     else:
         session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers and not chaos")
-
-
-@nox.session(python=NEWEST, default=False)
-def docs(session: nox.Session) -> None:
-    """Only the code blocks of README.md and docs/ (the tests session runs them too)."""
-    install_everything(session)
-    session.run("pytest", "tests/test_docs.py")
 
 
 @nox.session(python=PYTHONS[0], default=False)

@@ -151,7 +151,7 @@ class ReauthorizationRequired(PAuthError):
     """There is no way to a valid token without the user: no grant stored, or the stored one is dead.
 
     :param reason: a stable word to branch on: ``not_logged_in``, ``no_refresh_token``, ``invalid_grant``, ``revoked``,
-        ``issuer_changed``, or the
+        ``issuer_changed``, ``ambiguous_rotation`` (the refresh token may have been used up by a request whose answer was lost), or the
         server's code where it wants to see the user (``interaction_required``).
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,14 @@ settings.register_profile("pauth", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("pauth")
 
 pytest_plugins = ["tests.support.canary_plugin", "tests.support.servers"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_is_left_among_the_users_own_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tokens that a store does not take go to a journal of this session, which the canary searches after every test (SH-1)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAUTH_JOURNAL", os.fspath(tmp_path_factory.mktemp("journal") / "unsaved"))
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

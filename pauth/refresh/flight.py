@@ -11,8 +11,10 @@ import concurrent.futures
 import copy
 import os
 import threading
-from collections.abc import Awaitable, Callable, Hashable
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
@@ -39,19 +41,25 @@ class Flight:
         # a running future refuses cancel(), so that a waiter on another loop who is cancelled cannot cancel it for everybody
         self.landed.set_running_or_notify_cancel()
 
-    async def wait(self) -> None:
+    async def wait(self, patience: float | None = None) -> None:
         """Return when the work is done.
 
-        :raises ProviderUnavailable: it never will be, as things are: its event loop was stopped in the middle of it.
+        :param patience: seconds (of real time).
+        :raises ProviderUnavailable: it takes longer, or will never be, as things are: its event loop was stopped in the middle of it.
         """
         if self.loop is asyncio.get_running_loop():
-            await asyncio.wait((self.task,))
+            await asyncio.wait((self.task,), timeout=patience)
+            if not self.task.done():
+                raise _too_long()
             return
         landing = asyncio.wrap_future(self.landed)
+        until = None if patience is None else time.monotonic() + patience
         while not self.landed.done():
             if not self.loop.is_running():
                 raise ProviderUnavailable("another event loop of this process has begun a request and was stopped; close it, or let it go on")
-            await asyncio.wait((landing,), timeout=_LOOK_EVERY)
+            if until is not None and time.monotonic() >= until:
+                raise _too_long()
+            await asyncio.wait((landing,), timeout=_LOOK_EVERY if until is None else min(_LOOK_EVERY, until - time.monotonic()))
 
     def outcome(self) -> Any:
         """What the work gave, or a copy of its error: one instance raised in a thousand tasks would collect a thousand tracebacks."""
@@ -71,13 +79,22 @@ class Flights:
         self._lock = threading.Lock()
         self._flights: dict[Hashable, Flight] = {}
 
-    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]], *, begun: set[Flight]) -> T:
+    async def run(self, key: Hashable, work: Callable[[], Awaitable[T]], *, begun: set[Flight], patience: float | None = None) -> T:
         """Do ``work``, or wait for the one who is doing it under the same ``key``; everybody gets its result or its error.
 
         Cancelling the caller does not cancel the work.
 
         :param begun: gets the flight if this call begins one, until it has landed; for :func:`drain`.
+        :param patience: seconds (of real time) after which the caller gives up; the work goes on.
+        :raises ProviderUnavailable: it took longer.
         """
+        flight = self.begin(key, work, begun=begun)
+        await flight.wait(patience)
+        result: T = flight.outcome()
+        return result
+
+    def begin(self, key: Hashable, work: Callable[[], Awaitable[T]], *, begun: set[Flight]) -> Flight:
+        """Let ``work`` be done, unless it is being done already under the same ``key``, and do not wait for it."""
         loop = asyncio.get_running_loop()
         if self._pid != os.getpid():  # a forked child: what its parent has under way will never land here, and the lock may have been held
             self._pid, self._lock, self._flights = os.getpid(), threading.Lock(), {}
@@ -89,12 +106,10 @@ class Flights:
         if first:
             begun.add(flight)
             # Not under the lock: a task factory may run the beginning of the work here and now.
-            flight.task = loop.create_task(_do(work))
+            flight.task = _new_task(loop, _do(work))
             # A callback, not the end of the task's own code: a task that is cancelled before its first step never runs any.
             flight.task.add_done_callback(partial(self._land, key, flight, begun))
-        await flight.wait()
-        result: T = flight.outcome()
-        return result
+        return flight
 
     def _land(self, key: Hashable, flight: Flight, begun: set[Flight], task: asyncio.Task[Any]) -> None:
         with self._lock:
@@ -114,5 +129,30 @@ async def drain(flights: set[Flight]) -> None:
             flights.discard(flight)
 
 
+def _too_long() -> ProviderUnavailable:
+    return ProviderUnavailable("a refresh takes too long; it goes on, so try again in a moment", retry_after=1.0)
+
+
+_flying: ContextVar[bool] = ContextVar("_flying", default=False)
+
+
+class _FlightTask(asyncio.Task[T]):
+    """A task that only its own work can cancel, as its timeouts do.
+
+    What ``asyncio.run`` does at the end of a program is to cancel all tasks and wait for them. A flight that has sent a refresh token must not be cut
+    off there: it is waited for, which takes no longer than its own deadlines.
+    """
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        return super().cancel(msg) if _flying.get() else False
+
+
+def _new_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    if loop.get_task_factory() is not None:
+        return loop.create_task(work)  # a program that makes its tasks itself knows what it does
+    return _FlightTask(work, loop=loop)
+
+
 async def _do(work: Callable[[], Awaitable[T]]) -> T:
+    _flying.set(True)
     return await work()

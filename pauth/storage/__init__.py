@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         Page,
         Record,
         RecordKey,
+        Watch,
+        WatchableTokenStorage,
         Write,
     )
     from pauth.storage.database import DatabaseTokenStorage
@@ -53,6 +55,8 @@ __all__ = [
     "RecordKey",
     "RedisTokenStorage",
     "ReencryptionReport",
+    "Watch",
+    "WatchableTokenStorage",
     "Write",
     "coordinated",
     "copy_storage",
@@ -83,6 +87,8 @@ _HOME: Final = {
     "RecordKey": "base",
     "RedisTokenStorage": "redis",
     "ReencryptionReport": "reencryption",
+    "Watch": "base",
+    "WatchableTokenStorage": "base",
     "Write": "base",
     "coordinated": "adapters",
     "copy_storage": "move",

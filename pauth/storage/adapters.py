@@ -91,6 +91,9 @@ class ThreeMethodAdapter:
     namespaces cannot be told apart, since the class gets the plain user id: it serves one client, and a second one is refused.
     """
 
+    has_leases: Final = False
+    """Three methods cannot tell one process from another."""
+
     def __init__(self, storage: AsyncTokenStorage | BaseTokenStorage, shared: _Shared, clock: Clock) -> None:
         self._storage = storage
         self._shared = shared

@@ -17,7 +17,9 @@ import pytest
 from pauth.errors import PAuthError, ProviderUnavailable, TokenError
 from pauth.refresh import flight as module
 from pauth.refresh.flight import Flight, Flights, drain
-from tests.refresh.kit import KEY, FaultyStorage, Rotating, Storage, World, close, settle, stored
+from tests.refresh.faulty import FaultyStorage
+from tests.refresh.kit import KEY, Storage, World, close, settle, stored, until
+from tests.refresh.rotating import Rotating
 
 T = TypeVar("T")
 
@@ -134,12 +136,107 @@ def _complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG]
 
 
-async def test_a_task_cancelled_before_its_first_step_leaves_nothing_behind() -> None:
-    """As when a loop shuts down right after a call: the flight's own code never runs, and its callers must not hang."""
+async def test_p4_p14_nobody_can_cancel_the_work_from_outside() -> None:
+    """As ``asyncio.run`` does to all tasks at the end of a program: it waits for this one, which has sent a refresh token perhaps."""
     flights, begun, work = Flights(), set[Flight](), Work()
     caller = asyncio.create_task(flights.run("key", work, begun=begun))
-    while not begun:
-        await asyncio.sleep(0)
+    await until(lambda: begun)
+    (flight,) = begun
+    assert not flight.task.cancel()  # before its first step, too
+    await work.started.wait()
+    assert not flight.task.cancel()
+    for task in asyncio.all_tasks() - {asyncio.current_task(), caller}:
+        task.cancel("the program ends")
+    await settle()
+    assert not caller.done()
+    assert not flight.task.cancelling()
+    work.go.set()
+    assert await caller == "result 1"
+
+
+async def test_p9_timeouts_inside_the_work_end_what_they_are_about() -> None:
+    flights = Flights()
+    outcomes: list[str] = []
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def work() -> str:
+        try:
+            async with asyncio.timeout(0.001):
+                await hang()
+        except TimeoutError:
+            outcomes.append("timeout")
+        try:
+            await asyncio.wait_for(hang(), 0.001)
+        except TimeoutError:
+            outcomes.append("wait_for")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(hang())
+                raise ZeroDivisionError
+        except* ZeroDivisionError:
+            outcomes.append("group")
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(hang())
+                task = asyncio.current_task()
+                assert task is not None
+                assert task.cancel()  # its own doing
+                await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        task.uncancel()
+        return "done"
+
+    assert await flights.run("key", work, begun=set()) == "done"
+    assert outcomes == ["timeout", "wait_for", "group"]
+
+
+async def test_p9_a_caller_gives_up_when_its_patience_ends_and_the_work_goes_on() -> None:
+    flights, begun, work = Flights(), set[Flight](), Work()
+    with pytest.raises(ProviderUnavailable, match="goes on") as caught:
+        await flights.run("key", work, begun=begun, patience=0.001)
+    assert caught.value.retry_after == 1.0
+    assert len(begun) == 1
+    waiter = asyncio.create_task(flights.run("key", work, begun=begun, patience=60))
+    await settle()
+    work.go.set()
+    assert await waiter == "result 1"
+    assert not begun
+
+
+async def test_p9_a_caller_on_another_loop_gives_up_when_its_patience_ends() -> None:
+    flights, work = Flights(), Work()
+    own = asyncio.create_task(flights.run("key", work, begun=set()))
+    await work.started.wait()
+    with another_loop() as other:
+        theirs = other.submit(flights.run("key", work, begun=set(), patience=0.01))
+        patient = other.submit(flights.run("key", work, begun=set(), patience=60))
+        with pytest.raises(ProviderUnavailable, match="goes on"):
+            await asyncio.wrap_future(theirs)
+        assert not own.done()
+        work.go.set()
+        assert await asyncio.gather(own, asyncio.wrap_future(patient)) == ["result 1"] * 2
+
+
+async def test_work_can_be_begun_without_waiting_for_it() -> None:
+    flights, begun, work = Flights(), set[Flight](), Work()
+    first = flights.begin("key", work, begun=begun)
+    assert flights.begin("key", work, begun=begun) is first
+    waiter = asyncio.create_task(flights.run("key", work, begun=begun))
+    await work.started.wait()
+    work.go.set()
+    assert await waiter == "result 1"
+    assert (work.runs, begun) == (1, set())
+
+
+async def test_a_program_that_makes_its_own_tasks_can_cancel_them_before_their_first_step() -> None:
+    """Then the flight's own code never runs, and its callers must not hang."""
+    asyncio.get_running_loop().set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options))  # pyright: ignore
+    flights, begun, work = Flights(), set[Flight](), Work()
+    caller = asyncio.create_task(flights.run("key", work, begun=begun))
+    await until(lambda: begun)
     (flight,) = begun
     assert work.runs == 0
     flight.task.cancel()
@@ -210,12 +307,13 @@ async def test_p15_a_waiter_whose_loop_is_gone_is_not_told(caplog: pytest.LogCap
     assert _complaints(caplog) == []
 
 
-async def _begin_and_stop(flights: Flights, other: LoopThread, begun: set[Flight]) -> None:
+async def _begin_and_stop(flights: Flights, other: LoopThread, begun: set[Flight]) -> Work:
     """Begin a piece of work on another loop, and stop that loop in the middle of it."""
     work = Work()
     other.submit(flights.run("key", work, begun=begun))
     await asyncio.wrap_future(other.submit(work.started.wait()))
     other.stop()
+    return work
 
 
 async def test_p9_a_loop_that_was_stopped_in_the_middle_is_an_error_and_not_a_hang() -> None:
@@ -223,14 +321,14 @@ async def test_p9_a_loop_that_was_stopped_in_the_middle_is_an_error_and_not_a_ha
     flights, begun, work = Flights(), set[Flight](), Work()
     work.go.set()
     with another_loop() as other:
-        await _begin_and_stop(flights, other, begun)
+        theirs = await _begin_and_stop(flights, other, begun)
         with pytest.raises(ProviderUnavailable, match="another event loop") as caught:
             await flights.run("key", work, begun=set())
         assert caught.value.retryable
         assert work.runs == 0
         await drain(begun)
         assert not begun
-        _end_tasks(other.loop)
+        _end_tasks(other.loop, theirs)
 
 
 async def test_p9_a_loop_that_stops_while_others_wait_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +342,7 @@ async def test_p9_a_loop_that_stops_while_others_wait_is_noticed(monkeypatch: py
         other.stop()
         with pytest.raises(ProviderUnavailable, match="another event loop"):
             await waiter
-        _end_tasks(other.loop)
+        _end_tasks(other.loop, work)
 
 
 async def test_p15_a_loop_that_was_closed_in_the_middle_is_replaced() -> None:
@@ -260,11 +358,12 @@ async def test_p15_a_loop_that_was_closed_in_the_middle_is_replaced() -> None:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
-    """As ``asyncio.run`` does at its end; in this thread, which has a running loop, so in another."""
+def _end_tasks(loop: asyncio.AbstractEventLoop, work: Work) -> None:
+    """As ``asyncio.run`` does at its end, when the work can go on; in this thread, which has a running loop, so in another."""
 
     def end() -> None:
         tasks = asyncio.all_tasks(loop)
+        work.go.set()
         for task in tasks:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))

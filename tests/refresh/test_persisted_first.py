@@ -10,21 +10,9 @@ import pytest
 from pauth.client import OAuth2Client
 from pauth.core.token import Token
 from pauth.errors import PAuthError, RecordTampered, StorageUnavailable
-from tests.refresh.kit import (
-    KEY,
-    AsyncClass,
-    FaultyStorage,
-    Hold,
-    Rotating,
-    World,
-    is_hash_of,
-    lose,
-    passing,
-    refuse,
-    settle,
-    stored_token,
-    until,
-)
+from tests.refresh.faulty import FaultyStorage, Hold, lose, refuse
+from tests.refresh.kit import KEY, AsyncClass, World, is_hash_of, passing, settle, stored_token, until
+from tests.refresh.rotating import Rotating
 from tests.support.canary_plugin import Canary
 
 _ATTEMPTS = 6

@@ -16,7 +16,8 @@ from pauth.refresh import coordinator as module
 from pauth.refresh.flight import Flight, Flights
 from pauth.storage import DatabaseTokenStorage
 from pauth.testing import faults
-from tests.refresh.kit import FaultyStorage, passing, refuse, stored_token, world
+from tests.refresh.faulty import FaultyStorage, refuse
+from tests.refresh.kit import passing, stored_token, world
 
 
 async def test_p1_two_storages_on_one_file_make_one_refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,9 @@ from pauth.core.token import Token
 from pauth.errors import ProviderUnavailable, StorageUnavailable
 from pauth.storage import CoordinatedTokenStorage, EncryptionKey, coordinated
 from pauth.testing import ManualClock
-from tests.refresh.kit import KEY, AsyncClass, BlockingClass, FaultyStorage, Hold, Rotating, Write, database, passing, refuse, settle, stored_token
+from tests.refresh.faulty import FaultyStorage, Hold, Write, refuse
+from tests.refresh.kit import KEY, AsyncClass, BlockingClass, database, passing, settle, stored_token
+from tests.refresh.rotating import Rotating
 from tests.refresh.suspensions import Episode, counting
 
 

@@ -14,7 +14,9 @@ from pauth.refresh.policy import Freshness, RefreshPolicy
 from pauth.secret import Secret
 from pauth.storage import RecordKey
 from pauth.testing import faults
-from tests.refresh.kit import KEY, NAMESPACE, FaultyStorage, Rotating, World, passing, refuse, stored_token, world
+from tests.refresh.faulty import FaultyStorage, refuse
+from tests.refresh.kit import KEY, NAMESPACE, World, passing, stored_token, world
+from tests.refresh.rotating import Rotating
 
 _FRESH, _STALE, _EXPIRED = Freshness.FRESH, Freshness.STALE, Freshness.EXPIRED
 

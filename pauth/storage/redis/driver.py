@@ -30,6 +30,8 @@ from pauth.storage.redis.rows import (
     shard_of_entry,
     user_row,
 )
+from pauth.storage.redis.watch import RedisWatch, Watchers
+from pauth.storage.watches import Changed
 
 __all__ = ["RedisDriver"]
 
@@ -72,6 +74,7 @@ class RedisDriver:
         self._process = os.getpid()
         self._mutex = threading.Lock()
         self._checked = False
+        self._watchers = Watchers(self._keys)
 
     async def get_many(self, row_ids: Sequence[bytes]) -> Sequence[Row | Exception | None]:
         """See :meth:`.Driver.get_many`."""
@@ -203,8 +206,13 @@ class RedisDriver:
             total, after = total + len(rows), rows[-1].row_id
         return total
 
+    async def watch(self, changed: Changed) -> RedisWatch:
+        """See :meth:`.WatchableTokenStorage.watch`."""
+        return await self._watchers.watch(self._links_here(), changed)
+
     async def aclose(self) -> None:
         """See :meth:`.Driver.aclose`. A client of the user's stays open: these connections were never in its pool."""
+        await self._watchers.close()
         here = asyncio.get_running_loop()
         with self._mutex:
             links, self._links = self._links, {}
@@ -215,10 +223,14 @@ class RedisDriver:
                 with suppress(RuntimeError):  # it closed in this moment
                     asyncio.run_coroutine_threadsafe(each.close(), loop)
 
-    async def _here(self) -> Links:
+    def _links_here(self) -> Links:
         links = self._links.get(asyncio.get_running_loop())
         if links is None or self._process != os.getpid():
             links = self._open(asyncio.get_running_loop())
+        return links
+
+    async def _here(self) -> Links:
+        links = self._links_here()
         if not self._checked:
             await self._check_eviction(links)
         return links

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import struct
-from binascii import crc_hqx, hexlify
+from binascii import crc_hqx, hexlify, unhexlify
 from typing import Final
 
 from pauth.errors import ConfigurationError, UnsupportedRecord
@@ -71,7 +71,8 @@ class Keys:
         if not _PREFIX.fullmatch(prefix):
             raise ConfigurationError("a Redis key prefix must be 1 to 64 of the characters A-Z a-z 0-9 _ . : -")
         tagged = [b"%s:{%s}:" % (prefix.encode(), tag) for tag in _TAGS]
-        self._records = [start + b"r:" for start in tagged]
+        self.records: list[bytes] = [start + b"r:" for start in tagged]
+        """What the keys of records begin with, by shard."""
         self._leases = [start + b"l:" for start in tagged]
         self._pending = [start + b"p:" for start in tagged]
         self.indexes: list[bytes] = [start + b"i" for start in tagged]
@@ -79,7 +80,15 @@ class Keys:
 
     def record(self, row_id: bytes) -> bytes:
         """The key of a row's record."""
-        return self._records[row_id[0] >> 3] + hexlify(row_id)
+        return self.records[row_id[0] >> 3] + hexlify(row_id)
+
+    def row_of(self, key: bytes) -> bytes | None:
+        """The row whose record has this key; ``None`` if it is no key of a record's."""
+        try:
+            row_id = unhexlify(key[-64:])
+        except ValueError:
+            return None
+        return row_id if len(row_id) == 32 and self.record(row_id) == key else None
 
     def lease(self, row_id: bytes) -> bytes:
         """The key of a row's lease."""

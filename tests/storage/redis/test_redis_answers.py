@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from pauth.errors import UnsupportedRecord
 from pauth.storage.driver import Delete
 from pauth.storage.identity import row_id
 from pauth.storage.redis.driver import RedisDriver
-from pauth.storage.redis.links import Command
+from pauth.storage.redis.links import Address, Command, Maker
 from tests.storage.redis.kit import put
 
 ALICE, BOB = row_id("", "alice"), row_id("", "bob")
@@ -21,6 +21,8 @@ class WrongLinks:
     """Gives one answer to everything."""
 
     one_server = True
+    timeout = 1.0
+    moves_within: float | None = None
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -30,6 +32,9 @@ class WrongLinks:
 
     async def ask(self, command: Command) -> list[Any]:
         return []
+
+    async def servers(self) -> Mapping[Address | None, Maker]:
+        return {}
 
     async def close(self) -> None:
         pass
