@@ -99,7 +99,7 @@ async def failover(world: World, *, processes: int = 3, tasks: int = 4, users: i
     return found + [f"P7w: {user} is not served in the end" for user in names if user not in last or last[user].error is not None]
 
 
-async def outage(world: World, *, processes: int = 4, tasks: int = 10, users: int = 5, seconds: float = 10.0) -> list[str]:
+async def outage(world: World, *, processes: int = 4, tasks: int = 10, users: int = 5, seconds: float = 8.0) -> list[str]:
     """C8: the server is down and everybody wants a token: requests are few; when it is back all are served (P10)."""
     names = [f"user-{number}" for number in range(users)]
     begun = await world.begin(processes)

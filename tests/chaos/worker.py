@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import dataclasses
-import inspect
 import json
 import logging
 import os
@@ -65,7 +63,7 @@ class Made(NamedTuple):
 
     clock: ShiftedClock
     storage: Any
-    client: Any
+    client: OAuth2Client
 
 
 def make(config: dict[str, Any]) -> Made:
@@ -81,12 +79,10 @@ def make_storage(config: dict[str, Any]) -> Any:
     return storage_from_url(config["url"], encryption_key=config["key"], timeout=config["store_timeout"])
 
 
-def make_client(config: dict[str, Any], storage: Any, clock: ShiftedClock) -> Any:
+def make_client(config: dict[str, Any], storage: Any, clock: ShiftedClock) -> OAuth2Client:
     """The client of a configuration."""
     metadata = ServerMetadata(**config["metadata"])
     rotation = Rotation(RotationClass[config["rotation"]], config["grace"] if config["rotation"] == "RG" else None)
-    known = {field.name for field in dataclasses.fields(RefreshPolicy)}
-    more: dict[str, Any] = {"journal": config["journal"]} if "journal" in inspect.signature(OAuth2Client).parameters else {}
     return OAuth2Client(
         Provider(name="double", metadata=metadata, rotation=rotation),
         config["client_id"],
@@ -97,8 +93,8 @@ def make_client(config: dict[str, Any], storage: Any, clock: ShiftedClock) -> An
         namespace=config["namespace"],
         clock=clock,
         timeout=config["timeout"],
-        refresh_policy=RefreshPolicy(**{name: value for name, value in config["policy"].items() if name in known}),
-        **more,
+        refresh_policy=RefreshPolicy(**config["policy"]),
+        journal=config["journal"],
     )
 
 
@@ -233,8 +229,7 @@ class Worker:
         return sorted(mourned)
 
     async def do_authorization_url(self, command: dict[str, Any]) -> str:
-        url: str = await self.client.get_authorization_url(user_id=command["user"])
-        return url
+        return await self.client.get_authorization_url(user_id=command["user"])
 
     async def do_callback(self, command: dict[str, Any]) -> None:
         await self.client.handle_callback(command["url"])
