@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from pauth.core.metadata import ServerMetadata
 from pauth.core.quirks import RotationClass
-from pauth.testing import AuthorizationServer, Fault, SeenRequest
+from pauth.testing import AuthorizationServer, Fault, Hold, SeenRequest
 from tests.chaos.history import Exchange, Run, Use
 
 __all__ = ["Double", "DoubleClock"]
@@ -56,6 +56,7 @@ class Double:
         self.server = AuthorizationServer(
             rotation=rotation, access_token_lifetime=lifetime, grace=grace, clock=self.clock, secret_marker="CANARY-", require_pkce=True
         )
+        self._holds: list[Hold] = []
         self.client = self.server.register_client("chaos-client", redirect_uris=[CALLBACK])
 
     async def __aenter__(self) -> Self:
@@ -100,10 +101,14 @@ class Double:
             request.grant_type == "refresh_token" and marker in request.params.get("refresh_token", "")
         )
         self.server.script("token", fault, times=times, when=wanted)
+        if isinstance(fault, Hold):
+            self._holds.append(fault)
 
     def calm(self) -> None:
-        """No more faults."""
+        """No more faults; who was held goes on."""
         self.server.clear_script("token")
+        while self._holds:
+            self._holds.pop().release()
 
     def tell(self, run: Run) -> None:
         """Add what the server saw."""

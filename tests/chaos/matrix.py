@@ -28,6 +28,7 @@ _SERVERS: Final = frozenset({"postgres", "mariadb", "redis"})
 _ALONE: Final = frozenset({"herd", "race", "storm", "outage", "restarts", "failover"})
 """They keep the machine busy, so nothing else runs beside them."""
 
+_DELICATE: Final = frozenset({"RG", "RU", "RSF"})
 _OTHERS: Final = (
     "herd",
     "race",
@@ -43,11 +44,14 @@ _OTHERS: Final = (
 
 
 def matrix(drivers: Sequence[str], rotations: Sequence[str]) -> list[Cell]:
-    """C2 in every cell of failpoint, class and driver; C3 for every failpoint and duration; all else on every driver, in the strictest class."""
+    """C2 in every cell of failpoint, class and driver; C3 in every cell of failpoint, duration and driver, in three classes; all else on every driver.
+
+    The three are those in which it matters who wakes up late; all else is in the strictest class.
+    """
     lasting = [driver for driver in drivers if driver != "memory"]
-    strictest = rotations[-1]
+    strictest, delicate = rotations[-1], [rotation for rotation in rotations if rotation in _DELICATE]
     crashes = itertools.product((f"crash:{name}" for name in FAILPOINTS), drivers, rotations)
-    pauses = itertools.product((f"pause:{name}:{leases:g}" for name in FAILPOINTS for leases in LEASES), lasting, rotations)
+    pauses = itertools.product((f"pause:{name}:{leases:g}" for name in FAILPOINTS for leases in LEASES), lasting, delicate)
     others = [(name, driver, strictest) for name in _OTHERS for driver in lasting]
     restarts = [("restarts", driver, strictest) for driver in drivers if driver in _SERVERS]
     failovers = [("failover", "sentinel", strictest)] if "redis" in drivers else []
