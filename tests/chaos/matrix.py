@@ -44,7 +44,7 @@ _OTHERS: Final = (
 
 
 def matrix(drivers: Sequence[str], rotations: Sequence[str]) -> list[Cell]:
-    """C2 in every cell of failpoint, class and driver; C3 in every cell of failpoint, duration and driver, in three classes; all else on every driver.
+    """C2 in every cell of failpoint, class and driver; C3 of failpoint, duration and driver, in three classes; all else on every driver.
 
     The three are those in which it matters who wakes up late; all else is in the strictest class.
     """
