@@ -10,7 +10,16 @@ from typing import Final
 from pauth.core.quirks import RotationClass
 from tests.chaos.history import INF, Attempt, Exchange, Run, Write
 
-__all__ = ["k1_no_double_spend", "k2_single_flight", "k3_chain", "lost_rotations", "needless_refreshes", "no_false_death", "one_refresh_each"]
+__all__ = [
+    "k1_no_double_spend",
+    "k1_recorded",
+    "k2_single_flight",
+    "k3_chain",
+    "lost_rotations",
+    "needless_refreshes",
+    "no_false_death",
+    "one_refresh_each",
+]
 
 STRICT: Final = frozenset({RotationClass.RS, RotationClass.RSF})
 """Servers at which a refresh token that was spent is lost, whoever spent it."""
@@ -98,6 +107,25 @@ def _wrongly_sent_again(earlier: Attempt, later: Attempt, run: Run, committed: d
     if run.rotation in STRICT and deadline > later.t0:
         return f"{deadline - later.t0:.2f} s before the deadline of the first request, at a server that takes it once"
     return None
+
+
+def k1_recorded(run: Run) -> list[str]:
+    """Each send is announced in the store before it leaves, by an intent of its own; one that repeats another says so (P2)."""
+    found: list[str] = []
+    intents = {(write.process, write.intent): write for write in run.writes if write.intent is not None and write.version is not None}
+    sends: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in sorted(run.attempts, key=lambda each: each.t0):
+        if attempt.outcome == "unsent":
+            continue
+        mine = [key for key, write in intents.items() if key[0] == attempt.process and write.rt == attempt.rt and (write.t1 or INF) <= attempt.t0]
+        intent = intents.pop(max(mine, key=lambda key: intents[key].t0)) if mine else None
+        in_doubt = [earlier for earlier in sends[attempt.rt] if not _known_unspent(earlier, run) and not _rests(earlier, run)]
+        if intent is None:
+            found.append(f"K1: {attempt.process} sent {attempt.rt[:8]} without having said so in the store")
+        elif in_doubt and intent.retry_of is None:
+            found.append(f"K1: {attempt.process} sent {attempt.rt[:8]} again without having said that it is a retry")
+        sends[attempt.rt].append(attempt)
+    return found
 
 
 def k2_single_flight(run: Run) -> list[str]:

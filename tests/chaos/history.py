@@ -84,6 +84,12 @@ class Write:
     ended: str | None = None
     """Why the grant is over, if the record says so."""
 
+    intent: str | None = None
+    """The attempt that is about to send the refresh token, if the record says so."""
+
+    retry_of: str | None = None
+    """The attempt which that one repeats."""
+
     @property
     def uncertain(self) -> bool:
         """Whether it may have been done though nobody was told."""

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 from pauth.core.wire import HTTPRequest, HTTPResponse
 from pauth.errors import PAuthError
+from pauth.refresh.stored import NO_ATTEMPTS, read_grant
 from pauth.storage import Record, RecordKey
 from pauth.testing import token_hash
 from pauth.transport import Transport
@@ -114,10 +115,12 @@ def watch_storage(storage: Any, recorder: Recorder, *, around: Around | None = N
 
     async def watched_replace(key: RecordKey, tokens: Mapping[str, Any], *, expected_version: int | None, **options: Any) -> Record | None:
         at = _hash(tokens, "access_token")
-        ended = tokens.get("grant_ended")
-        more = {} if ended is None else {"ended": ended}
+        grant = read_grant(tokens)
+        under_way = grant.attempts if grant.attempts.under_way else NO_ATTEMPTS
+        more = {"ended": grant.ended, "intent": under_way.attempt_id, "retry_of": under_way.retry_of}
+        told = {name: value for name, value in more.items() if value is not None}
         rt = _hash(tokens, "refresh_token")
-        number = recorder.begin("write", user=key.user_id, at=at, rt=rt, expected=expected_version, **more)
+        number = recorder.begin("write", user=key.user_id, at=at, rt=rt, expected=expected_version, **told)
 
         async def write() -> Record | None:
             done: Record | None = await replace(key, tokens, expected_version=expected_version, **options)

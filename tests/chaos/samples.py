@@ -58,9 +58,9 @@ def clean(rotation: RotationClass = RotationClass.RSF) -> Run:
     run.writes = [
         write(1, "at0", "rt0", 0.1, 0.2, None, process="harness"),
         write(1, "bob", "rtb", BOB_LOGIN, 0.6, None, process="harness", user="bob"),
-        write(2, "at0", "rt0", 10.1, 10.2, 1),
+        write(2, "at0", "rt0", 10.1, 10.2, 1, intent="first"),
         write(3, "at1", "rt1", 10.5, 10.6, 2),
-        write(4, "at1", "rt1", 20.1, 20.2, 3, process="p2"),
+        write(4, "at1", "rt1", 20.1, 20.2, 3, process="p2", intent="second"),
         write(5, "at2", "rt2", 20.5, 20.6, 4, process="p2"),
     ]
     run.exchanges = [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from pauth.core.quirks import RotationClass
 from tests.chaos.checkers import (
     k1_no_double_spend,
+    k1_recorded,
     k2_single_flight,
     k3_chain,
     lost_rotations,
@@ -27,6 +29,7 @@ KIND = RotationClass.__members__.values()
 def test_a_clean_history_passes(rotation: RotationClass) -> None:
     run = clean(rotation)
     assert k1_no_double_spend(run) == []
+    assert k1_recorded(run) == []
     assert k2_single_flight(run) == []
     assert k3_chain(run) == []
     assert no_false_death(run) == []
@@ -109,6 +112,28 @@ def test_k1_finds_a_send_that_nobody_wrote_down() -> None:
     run.exchanges.append(exchange(15.0, "rt1", outcome="invalid_grant"))
     (found,) = k1_no_double_spend(run)
     assert "the server saw rt1 2 times" in found
+
+
+def test_k1_finds_a_send_without_an_intent() -> None:
+    run = clean()
+    run.writes[2] = replace(run.writes[2], intent=None)
+    assert k1_recorded(run) == ["K1: p1 sent rt0 without having said so in the store"]
+
+
+@pytest.mark.parametrize("change", [{"t1": 10.3}, {"t1": None, "version": None}, {"process": "p2"}, {"rt": "rt9"}])
+def test_k1_wants_the_intent_acknowledged_before_the_send_and_of_its_own(change: dict[str, Any]) -> None:
+    run = clean()
+    run.writes[2] = replace(run.writes[2], **change)
+    assert k1_recorded(run) == ["K1: p1 sent rt0 without having said so in the store"]
+
+
+def test_k1_wants_one_intent_for_each_send_and_a_retry_to_be_called_one() -> None:
+    run = crashed(RotationClass.RSF, 12.3)
+    assert k1_recorded(run) == ["K1: p2 sent rt0 without having said so in the store"]
+    run.writes.append(write(3, "at0", "rt0", 12.1, 12.2, 2, process="p2", intent="again"))
+    assert k1_recorded(run) == ["K1: p2 sent rt0 again without having said that it is a retry"]
+    run.writes[-1] = replace(run.writes[-1], retry_of="first")
+    assert k1_recorded(run) == []
 
 
 # --- K2

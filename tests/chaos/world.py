@@ -220,7 +220,7 @@ class World:
     async def violations(self, run: Run | None = None, *, healed: float | None = None) -> list[str]:
         """What K1 to K7, K9 and the deaths of grants say of the run; nothing, if all was right."""
         run = run or await self.record()
-        found = checkers.k1_no_double_spend(run) + checkers.k2_single_flight(run) + checkers.no_false_death(run)
+        found = checkers.k1_no_double_spend(run) + checkers.k1_recorded(run) + checkers.k2_single_flight(run) + checkers.no_false_death(run)
         found += checkers.k3_chain(run) if self.store.lasting else []
         found += checkers_reads.k4_linearizable_reads(run) + checkers_reads.k5_persist_before_use(run) + checkers_reads.k6_isolation(run)
         found += checkers_system.k7_progress(run, bound=self.timing.bound, healed=healed)
