@@ -32,7 +32,7 @@ SILENCES: Final[dict[str, Callable[[], Fault]]] = {
     "a page": lambda: faults.body("<!doctype html><p>down for maintenance", content_type="text/html"),
     "no body": lambda: faults.body(b""),
     "reset": faults.drop_before,
-    "hang": faults.hold,
+    "hang": lambda: faults.hold(then=faults.drop_before()),
 }
 """Answers of which nobody can tell whether the refresh token was spent. (It was not, so one more try finds the grant alive.)"""
 
