@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import nox
 
@@ -84,22 +85,47 @@ def docs(session: nox.Session) -> None:
     session.run("pytest", "tests/test_docs.py")
 
 
+EXTRAS = {  # what each extra is for: this must import and be made, in an environment that has nothing else
+    "sql": "from pauth import DatabaseTokenStorage as S; S('sqlite:///x.db', insecure_plaintext=True)",
+    "postgresql": "from pauth import DatabaseTokenStorage as S; S('postgresql://localhost/x', insecure_plaintext=True)",
+    "mysql": "from pauth import DatabaseTokenStorage as S; S('mysql://localhost/x', insecure_plaintext=True)",
+    "redis": "from pauth import RedisTokenStorage as S; S('redis://localhost', insecure_plaintext=True)",
+    "cli": "import pauth.cli.app",
+    "fastapi": "import pauth.integrations.fastapi",
+    "httpx": "import pauth.integrations.httpx",
+    "requests": "import pauth.integrations.requests",
+    "opentelemetry": "import pauth.integrations.opentelemetry",
+}
+
+
 @nox.session(python=NEWEST)
 def package(session: nox.Session) -> None:
-    """What is shipped: the wheel, in a bare environment, without the extras and then with them."""
+    """What is shipped: the wheel, in a bare environment, without extras, with each of them alone, and with all."""
     dist = Path(session.create_tmp()).resolve()
     shutil.rmtree(dist)
     session.install("build", "hatchling")
     session.run("python", "-m", "build", "--no-isolation", "--wheel", "--sdist", "--outdir", str(dist), silent=True)
     (wheel,) = dist.glob("*.whl")
     session.run("uv", "pip", "uninstall", "build", "hatchling", external=True, silent=True)
-    session.install(str(wheel), "-c", "requirements-dev.txt")
+    locked = str(ROOT / "requirements-dev.txt")
+    session.install(str(wheel), "-c", locked)
     (dist / "empty").mkdir()
     session.chdir(dist / "empty")  # not here: the source would shadow the wheel
     session.run("python", "-c", "import pauth; [getattr(pauth, name) for name in pauth.__all__]")
-    session.install("mypy", "-c", str(ROOT / "requirements-dev.txt"))
+    with ZipFile(wheel) as archive:
+        metadata = archive.read(next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))).decode()
+    extras = sorted(line.partition(": ")[2] for line in metadata.splitlines() if line.startswith("Provides-Extra: "))
+    if extras != sorted([*EXTRAS, "all"]):
+        session.error(f"EXTRAS does not name what the wheel has: {extras}")
+    for extra, program in EXTRAS.items():
+        environment = dist / f"with-{extra}"
+        python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        session.run("uv", "venv", "--quiet", "--python", str(Path(session.bin) / "python"), str(environment), external=True)
+        session.run("uv", "pip", "install", "--quiet", "--python", str(python), f"{wheel}[{extra}]", "-c", locked, external=True)
+        session.run(str(python), "-W", "ignore", "-c", program, external=True)
+    session.install("mypy", "-c", locked)
     session.run("mypy", "--strict", str(ROOT / "tests" / "typing" / "usage.py"))
-    session.install(f"{wheel}[all]", "-c", str(ROOT / "requirements-dev.txt"))
+    session.install(f"{wheel}[all]", "-c", locked)
     session.run("pauth", "demo")
 
 

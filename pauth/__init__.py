@@ -5,10 +5,9 @@ The names below are the public ones. They are loaded when first used, so that ``
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
-
 from pauth.version import __version__
+
+TYPE_CHECKING = False  # type checkers know it by its name; importing it from typing would take half as long again as Python's own start
 
 if TYPE_CHECKING:
     from pauth.client import Login, OAuth2Client
@@ -80,7 +79,7 @@ __all__ = [
     "storage_from_url",
 ]
 
-_HOME: Final = {
+_HOME = {
     "client": ("Login", "OAuth2Client"),
     "core.metadata": ("ServerMetadata",),
     "core.quirks": ("Quirks", "Rotation", "RotationClass", "UserInfoMapping"),
@@ -112,12 +111,14 @@ _HOME: Final = {
     "storage.redis": ("RedisTokenStorage",),
     "storage.url": ("storage_from_url",),
 }
-_MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 
 if not TYPE_CHECKING:  # else type checkers would take any misspelt name for one of ours
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
         module = _MODULE_OF.get(name)
         if module is None:
             raise AttributeError(f"module 'pauth' has no attribute {name!r}")

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
@@ -164,7 +164,8 @@ class OAuth2Client:
             events=events,
             journal=_journal_folder(journal),
         )
-        self._cached = self._tokens.cached.get
+        # what is in memory is shared with other clients, whose policies may differ
+        self._cached: Callable[[str], Token | None] = self._tokens.cached.get if policy.cache_age else _nothing_cached
 
     @property
     def namespace(self) -> str:
@@ -366,11 +367,13 @@ class OAuth2Client:
         """Refuse new calls, wait for refreshes under way, then close connections, and the storage if it was given as a URL. May be called again."""
         self._closed = True
         self._cached = _nothing_cached
-        await self._directory.drain()
-        await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
-        await self._transport.aclose()
-        while self._owned:
-            await self._owned.pop().aclose()
+        try:
+            await self._directory.drain()
+            await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
+        finally:
+            await self._transport.aclose()
+            while self._owned:
+                await self._owned.pop().aclose()
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from pauth.clock import Clock
 from pauth.core.token import Token
-from pauth.errors import ReauthorizationRequired
+from pauth.errors import ReauthorizationRequired, TokenStorageError
 from pauth.events import EventStream, VersionRegressed
 from pauth.refresh.cache import Cached, TokenCache
 from pauth.refresh.policy import RefreshPolicy, spread
@@ -128,8 +128,11 @@ class Records:
         It gets a lineage of its own: an answer to an earlier refresh that comes late must not bring the grant back.
         """
         record, grant = stored.record, StoredGrant(token, "revoked")
-        self.doubt(record.key)  # it may be written though its answer is lost
-        written = await self._write(record.key, grant, record.version, None, new_lineage())
+        try:
+            written = await self._write(record.key, grant, record.version, None, new_lineage())
+        except TokenStorageError:
+            self.doubt(record.key)  # it may be there all the same
+            raise
         if written is None:
             return None
         self._cache(record.key.namespace).drop(record.key.user_id, written.version)

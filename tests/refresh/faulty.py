@@ -48,7 +48,9 @@ class Hold:
 
 
 class FaultyStorage(MemoryTokenStorage):
-    """A storage whose writes, reads and leases fail as scripted, and which knows what it has acknowledged."""
+    """A storage whose writes, reads and leases fail as scripted, and which knows what it has acknowledged. As most, it tells nobody of changes."""
+
+    watch: Any = None
 
     def __init__(self, clock: ManualClock | None = None) -> None:
         super().__init__(clock=clock)
