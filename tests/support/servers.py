@@ -13,10 +13,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 import pytest
@@ -85,10 +86,12 @@ def _clients(server: str) -> tuple[RegisteredClient, RegisteredClient, Registere
 
 
 @contextmanager
-def _running(name: str, command: list[str], *, folder: Path, cwd: Path, clients: list[dict[str, Any]]) -> Generator[tuple[int, Path]]:
+def _running(
+    name: str, command: list[str], *, folder: Path, cwd: Path, clients: list[dict[str, Any]], environment: Mapping[str, str] = MappingProxyType({})
+) -> Generator[tuple[int, Path]]:
     """Run a server until the block ends; gives its port and its log file."""
     ready, log = folder / "ready", folder / "log"
-    environment = {**os.environ, "PAUTH_READY_FILE": str(ready), "PAUTH_CLIENTS": json.dumps(clients)}
+    environment = {**os.environ, "PAUTH_READY_FILE": str(ready), "PAUTH_CLIENTS": json.dumps(clients), **environment}
     with log.open("wb") as output:
         # The server ends when its standard input does: whichever way this process ends, the pipe closes.
         process = subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
@@ -113,9 +116,12 @@ def _tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
-@pytest.fixture(scope="session")
-def oidc_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    """oidc-provider: PKCE required, ``iss`` in callbacks, rotation at every refresh, reuse revokes the grant, discovery, userinfo, revocation."""
+@contextmanager
+def running_oidc_provider(folder: Path, *, access_token_lifetime: int = 3600) -> Generator[RealServer]:
+    """oidc-provider: PKCE required, ``iss`` in callbacks, rotation at every refresh, reuse revokes the grant, discovery, userinfo, revocation.
+
+    :param access_token_lifetime: seconds.
+    """
     basic, post, public = _clients("oidc-provider")
     registered: list[dict[str, Any]] = [
         {
@@ -137,9 +143,16 @@ def oidc_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServ
         }
     )
     command = [str(npm.node()), str(_SOURCE / "oidc_provider" / "server.mjs")]
-    folder = tmp_path_factory.mktemp("oidc_provider")
-    with _running("oidc-provider", command, folder=folder, cwd=npm.installed(_SOURCE / "oidc_provider"), clients=registered) as (port, log):
+    cwd, environment = npm.installed(_SOURCE / "oidc_provider"), {"PAUTH_ACCESS_TTL": str(access_token_lifetime)}
+    with _running("oidc-provider", command, folder=folder, cwd=cwd, clients=registered, environment=environment) as (port, log):
         yield RealServer("oidc-provider", f"http://127.0.0.1:{port}", _REDIRECT_URI, basic, post, public, log, native=_NATIVE)
+
+
+@pytest.fixture(scope="session")
+def oidc_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """See :func:`running_oidc_provider`."""
+    with running_oidc_provider(tmp_path_factory.mktemp("oidc_provider")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
