@@ -94,6 +94,7 @@ class Attempter:
             return await self._save(stored, unsaved, Report(self.reporter, key, unsaved.attempt_id), recovered="memory")
         if not self.refreshable(stored.grant.token):
             raise ReauthorizationRequired("the access token has expired and has no refresh token; let the user log in", reason="no_refresh_token")
+        self.admission.heard(stored.grant.token)
         self.admission.check_rest(stored)
         report = Report(self.reporter, key, secrets.token_hex(8), behind_the_scenes=behind_the_scenes)
         if not stored.grant.attempts.under_way:

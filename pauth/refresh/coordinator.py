@@ -386,4 +386,6 @@ class RefreshCoordinator:
                     "refreshing a token comes to nothing again and again; does the storage give back all that it is given to save?"
                 )
             if self._policy.freshness(stored.grant.token, self._clock.time()) is not Freshness.EXPIRED and stored.grant.token.version != version:
+                self._admission.heard(stored.grant.token)
+                self._records.remember(stored)
                 return stored.grant.token
