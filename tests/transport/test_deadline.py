@@ -84,9 +84,9 @@ async def test_p2_a_deadline_that_passes_after_the_first_byte_is_no_reason_to_sa
         assert error.request_sent
 
 
-@pytest.mark.parametrize(("timeout", "deadline"), [(60.0, 0.1), (0.1, 60.0), (0.1, None)])
-async def test_p9_the_earlier_of_timeout_and_deadline_counts(timeout: float, deadline: float | None) -> None:
-    async with raw_server(forever) as server, opened(timeout=timeout, clock=ManualClock()) as transport:
+@pytest.mark.parametrize(("patience", "deadline"), [(60.0, 0.1), (0.1, 60.0), (0.1, None)])
+async def test_p9_the_earlier_of_timeout_and_deadline_counts(patience: float, deadline: float | None) -> None:
+    async with raw_server(forever) as server, opened(timeout=patience, clock=ManualClock()) as transport:
         error = await _error(transport, server, None if deadline is None else ManualClock().monotonic() + deadline)
         assert error.request_sent
         assert "did not answer within 0.1 seconds" in error.message
