@@ -367,11 +367,13 @@ class OAuth2Client:
         """Refuse new calls, wait for refreshes under way, then close connections, and the storage if it was given as a URL. May be called again."""
         self._closed = True
         self._cached = _nothing_cached
-        await self._directory.drain()
-        await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
-        await self._transport.aclose()
-        while self._owned:
-            await self._owned.pop().aclose()
+        try:
+            await self._directory.drain()
+            await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
+        finally:
+            await self._transport.aclose()
+            while self._owned:
+                await self._owned.pop().aclose()
 
     async def __aenter__(self) -> Self:
         return self

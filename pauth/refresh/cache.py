@@ -94,7 +94,7 @@ class TokenCache:
         with self._lock:
             if user_id is None:
                 # put aside as a whole: there may be a hundred thousand
-                self._entries, self._expired = {}, self._entries if self._entries else self._expired
+                self._entries, self._expired = {}, self._entries or self._expired
                 return
             entry = self._entries.get(user_id)
             if entry is not None:

@@ -26,7 +26,7 @@ def has_leases(storage: CoordinatedTokenStorage) -> bool:
 class HeldLease:
     """A lease that was taken. Where a storage has none, it is held by everybody and for ever."""
 
-    __slots__ = ("_clock", "_key", "_owner", "_storage", "_ttl", "ends_at")
+    __slots__ = ("_clock", "_key", "_owner", "_storage", "_ttl", "ends_at", "waited")
 
     def __init__(self, storage: CoordinatedTokenStorage, key: RecordKey, owner: str | None, ttl: float, clock: Clock, ends_at: float) -> None:
         self._storage = storage
@@ -36,6 +36,8 @@ class HeldLease:
         self._clock = clock
         self.ends_at: float = ends_at
         """On the monotonic clock; the lease may run a little longer."""
+        self.waited: bool = False
+        """Somebody else had it when it was first asked for."""
 
     @property
     def remaining(self) -> float:
