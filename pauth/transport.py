@@ -181,7 +181,7 @@ class Transport:
         progress = _Progress(self._clock, deadline)
         _progress.set(progress)
         requested_at = self._clock.time()
-        within = self._timeout if deadline is None else min(self._timeout, deadline - self._clock.monotonic())
+        within = self._timeout if deadline is None else max(0.0, min(self._timeout, deadline - self._clock.monotonic()))
         try:
             async with (
                 _time_limit(within),

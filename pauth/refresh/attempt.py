@@ -352,7 +352,7 @@ class Attempter:
             self.save_later(key)
             raise failure
         failpoint("after_commit")
-        self.shared.forget(key, unsaved)
+        waited = self.shared.forget(key, unsaved)
         await self.let_go(key)
         if record is None:
             report.conflict("superseded")
@@ -361,7 +361,7 @@ class Attempter:
             report.conflict("adopted")
         self.shared.rests.pop(key, None)
         self.records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
-        if recovered is not None:
+        if recovered is not None and waited:
             report.recovered(recovered)
         report.refreshed(unsaved.token, stored.grant.token)
         return unsaved.token

@@ -97,7 +97,7 @@ class RefreshCoordinator:
         self._clock = clock
         self._shared = shared_over(storage)
         self._begun: set[Flight] = set()
-        self._savers: set[asyncio.Task[None]] = set()
+        self._savers: dict[RecordKey, asyncio.Task[None]] = {}
         self._reporter = Reporter(events or EventStream(), namespace=namespace, endpoint=endpoint, clock=clock)
         self._watching = Watching(storage, self._shared.caches)
         self._records = Records(
@@ -250,7 +250,7 @@ class RefreshCoordinator:
         """
         await drain(self._begun)
         await self._watching.stop()
-        for saver in [task for task in self._savers if task.get_loop() is asyncio.get_running_loop()]:
+        for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
             saver.cancel()
         for key, unsaved in list(self._shared.unsaved.items()):
             if not await self._offer(key, unsaved, "memory") and not await self._saver.spill(key, unsaved):
@@ -259,17 +259,21 @@ class RefreshCoordinator:
     # What the store has not taken
 
     def _save_later(self, key: RecordKey) -> None:
-        task = asyncio.get_running_loop().create_task(self._keep_saving(key))
-        self._savers.add(task)
-        task.add_done_callback(self._savers.discard)
+        saver = self._savers.get(key)
+        if saver is None or saver.done() or saver.get_loop().is_closed():
+            self._savers[key] = asyncio.get_running_loop().create_task(self._keep_saving(key))
 
     async def _keep_saving(self, key: RecordKey) -> None:
         pause = _FIRST_PAUSE
-        while (unsaved := self._shared.unsaved.get(key)) is not None:
-            await self._clock.sleep(pause)
-            pause = min(pause * 1.5, _LAST_PAUSE)
-            if await self._offer(key, unsaved, "memory"):
-                return
+        try:
+            while key in self._shared.unsaved:
+                await self._clock.sleep(pause)
+                pause = min(pause * 1.5, _LAST_PAUSE)
+                unsaved = self._shared.unsaved.get(key)
+                if unsaved is not None:
+                    await self._offer(key, unsaved, "memory")
+        finally:
+            self._savers.pop(key, None)
 
     async def _offer(self, key: RecordKey, unsaved: Unsaved, source: Literal["memory", "journal"]) -> bool:
         """Offer a token to the store once; gives whether it need not be kept any more."""
@@ -279,9 +283,9 @@ class RefreshCoordinator:
         except PAuthError as error:
             _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
             return False
-        self._shared.forget(key, unsaved)
+        waited = self._shared.forget(key, unsaved)
         await self._attempter.let_go(key)
-        if record is not None:
+        if record is not None and waited:  # else somebody else has just stored it
             self._records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
             Report(self._reporter, key, unsaved.attempt_id).recovered(source)
         return True
