@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import nox
 
 nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "typing", "package", "tests"]  # the tests last: what they say stands at the end
+nox.options.sessions = ["lint", "typing", "docs", "package", "tests"]  # the tests last: what they say stands at the end
 nox.options.error_on_missing_interpreters = False  # reported as skipped; the running interpreter is never missing
 nox.options.stop_on_first_error = False
 
@@ -77,21 +78,54 @@ def typing(session: nox.Session) -> None:
 
 
 @nox.session(python=NEWEST)
+def docs(session: nox.Session) -> None:
+    """The site, with warnings as errors, in build/site; and the code blocks of README.md and docs/ (the tests session runs them too)."""
+    install_everything(session)
+    session.run("mkdocs", "build", "--strict", "-f", "tools/docs/mkdocs.yml", env={"NO_MKDOCS_2_WARNING": "1"})
+    session.run("pytest", "tests/test_docs.py")
+
+
+EXTRAS = {  # what each extra is for: this must import and be made, in an environment that has nothing else
+    "sql": "from pauth import DatabaseTokenStorage as S; S('sqlite:///x.db', insecure_plaintext=True)",
+    "postgresql": "from pauth import DatabaseTokenStorage as S; S('postgresql://localhost/x', insecure_plaintext=True)",
+    "mysql": "from pauth import DatabaseTokenStorage as S; S('mysql://localhost/x', insecure_plaintext=True)",
+    "redis": "from pauth import RedisTokenStorage as S; S('redis://localhost', insecure_plaintext=True)",
+    "cli": "import pauth.cli.app",
+    "fastapi": "import pauth.integrations.fastapi",
+    "httpx": "import pauth.integrations.httpx",
+    "requests": "import pauth.integrations.requests",
+    "opentelemetry": "import pauth.integrations.opentelemetry",
+}
+
+
+@nox.session(python=NEWEST)
 def package(session: nox.Session) -> None:
-    """What is shipped: the wheel, in a bare environment, without the extras and then with them."""
+    """What is shipped: the wheel, in a bare environment, without extras, with each of them alone, and with all."""
     dist = Path(session.create_tmp()).resolve()
     shutil.rmtree(dist)
     session.install("build", "hatchling")
     session.run("python", "-m", "build", "--no-isolation", "--wheel", "--sdist", "--outdir", str(dist), silent=True)
     (wheel,) = dist.glob("*.whl")
     session.run("uv", "pip", "uninstall", "build", "hatchling", external=True, silent=True)
-    session.install(str(wheel), "-c", "requirements-dev.txt")
+    locked = str(ROOT / "requirements-dev.txt")
+    session.install(str(wheel), "-c", locked)
     (dist / "empty").mkdir()
     session.chdir(dist / "empty")  # not here: the source would shadow the wheel
     session.run("python", "-c", "import pauth; [getattr(pauth, name) for name in pauth.__all__]")
-    session.install("mypy", "-c", str(ROOT / "requirements-dev.txt"))
+    with ZipFile(wheel) as archive:
+        metadata = archive.read(next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))).decode()
+    extras = sorted(line.partition(": ")[2] for line in metadata.splitlines() if line.startswith("Provides-Extra: "))
+    if extras != sorted([*EXTRAS, "all"]):
+        session.error(f"EXTRAS does not name what the wheel has: {extras}")
+    for extra, program in EXTRAS.items():
+        environment = dist / f"with-{extra}"
+        python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        session.run("uv", "venv", "--quiet", "--python", str(Path(session.bin) / "python"), str(environment), external=True)
+        session.run("uv", "pip", "install", "--quiet", "--python", str(python), f"{wheel}[{extra}]", "-c", locked, external=True)
+        session.run(str(python), "-W", "ignore", "-c", program, external=True)
+    session.install("mypy", "-c", locked)
     session.run("mypy", "--strict", str(ROOT / "tests" / "typing" / "usage.py"))
-    session.install(f"{wheel}[all]", "-c", str(ROOT / "requirements-dev.txt"))
+    session.install(f"{wheel}[all]", "-c", locked)
     session.run("pauth", "demo")
 
 
@@ -104,26 +138,35 @@ def tests(session: nox.Session) -> None:
     elif session.python == NEWEST:
         install_old_redis(session)
         session.env["PAUTH_TEST_USERS"] = "100000"  # in listings of files; fewer elsewhere, for the time it takes
+        orders = ["pytest", "tests/interleavings", "-n", "auto"]  # a hundred thousand, without coverage, which would take four times as long
+        session.run(*orders, env={"PAUTH_TEST_INTERLEAVINGS": "100000"})
         session.run("coverage", "erase")
         session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--dist", "loadgroup")
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
     else:
-        session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers")
-
-
-@nox.session(python=NEWEST, default=False)
-def docs(session: nox.Session) -> None:
-    """Only the code blocks of README.md and docs/ (the tests session runs them too)."""
-    install_everything(session)
-    session.run("pytest", "tests/test_docs.py")
+        session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers and not chaos")
 
 
 @nox.session(python=PYTHONS[0], default=False)
 def lowest(session: nox.Session) -> None:
     """The oldest versions that pyproject.toml allows."""
     session.install("--group", "test", "-e", ".[all]", "--resolution", "lowest-direct")
-    session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers and not chaos", *session.posargs)
+
+
+@nox.session(python=NEWEST, default=False)
+def chaos_matrix(session: nox.Session) -> None:
+    """Every failpoint, rotation class and driver, pauses, all other scenarios: some 40 minutes. Arguments go to `python -m tests.chaos matrix`."""
+    install_everything(session)
+    session.run("python", "-m", "tests.chaos", "matrix", *(session.posargs or ["--out", "docs/chaos.md"]))
+
+
+@nox.session(python=NEWEST, default=False)
+def chaos_soak(session: nox.Session) -> None:
+    """Scenarios at random for eight hours. Arguments go to `python -m tests.chaos soak`."""
+    install_everything(session)
+    session.run("python", "-m", "tests.chaos", "soak", *(session.posargs or ["--minutes", "480"]))
 
 
 @nox.session(python=NEWEST, default=False)

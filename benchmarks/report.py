@@ -9,7 +9,7 @@ from typing import Any, Final
 from benchmarks.goals import verdict
 from benchmarks.storage import Report
 
-__all__ = ["BEGIN", "END", "as_json", "as_text", "into_page"]
+__all__ = ["BEGIN", "END", "as_json", "as_text", "between", "into_page", "table"]
 
 BEGIN: Final = "<!-- figures: begin (written by python -m benchmarks storage --markdown) -->"
 END: Final = "<!-- figures: end -->"
@@ -69,7 +69,7 @@ def as_text(report: Report, *, level: int = 2) -> str:
         for outcome in report.outcomes()
     ]
     if outcomes:
-        parts += [f"{mark} Goals", _table(("storage", "work", "goal", "measured", ""), outcomes, right=(3,))]
+        parts += [f"{mark} Goals", table(("storage", "work", "goal", "measured", ""), outcomes, right=(3,))]
     for driver in dict.fromkeys([result.driver for result in report.results] + [driver for driver, _, _ in report.absent]):
         server = report.servers.get(driver)
         parts.append(f"{mark} {driver}{f' ({server})' if server else ''}")
@@ -87,7 +87,7 @@ def as_text(report: Report, *, level: int = 2) -> str:
             if result.driver == driver
         ]
         if rows:
-            parts.append(_table(("work", "", "p50 µs", "p95 µs", "p99 µs", "a second", "pauth is"), rows, right=(2, 3, 4, 5, 6)))
+            parts.append(table(("work", "", "p50 µs", "p95 µs", "p99 µs", "a second", "pauth is"), rows, right=(2, 3, 4, 5, 6)))
         absent = [f"- {contender}: {why}" for name, contender, why in report.absent if name == driver]
         if absent:
             parts.append("\n".join(absent))
@@ -99,11 +99,19 @@ def into_page(page: str, report: Report) -> str:
 
     :raises ValueError: the page has no place for them, between :data:`BEGIN` and :data:`END`.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no lines {BEGIN!r} and {END!r} for the figures to stand between")
-    return f"{before}{BEGIN}\n\n{as_text(report, level=3)}\n{END}{after}"
+    return between(page, as_text(report, level=3), begin=BEGIN, end=END)
+
+
+def between(page: str, text: str, *, begin: str, end: str) -> str:
+    """The page with what stands between two lines replaced.
+
+    :raises ValueError: it has no such lines.
+    """
+    before, found, rest = page.partition(begin)
+    _, found_too, after = rest.partition(end)
+    if not found or not found_too:
+        raise ValueError(f"the page has no lines {begin!r} and {end!r} for the figures to stand between")
+    return f"{before}{begin}\n\n{text}\n{end}{after}"
 
 
 def _preamble(report: Report) -> str:
@@ -121,7 +129,8 @@ def _microseconds(value: float) -> str:
     return f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> str:
+    """Rows under a head, the columns ``right`` set to the right."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:

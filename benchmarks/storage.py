@@ -22,7 +22,7 @@ from benchmarks.servers import SERVERS
 from benchmarks.workload import TOKENS, USERS
 from pauth import __version__
 
-__all__ = ["DRIVERS", "Outcome", "Report", "Result", "driver_of", "run"]
+__all__ = ["DRIVERS", "Outcome", "Report", "Result", "driver_of", "machine", "run", "versions"]
 
 DRIVERS: Final[Mapping[str, Row]] = MappingProxyType(
     {row.name: row for row in (memory.ROW, sqlite.ROW, redis.ROW, postgresql.ROW, mariadb.ROW, files.ROW)}
@@ -115,8 +115,8 @@ async def run(
     """
     report = Report(
         date=dt.datetime.now(dt.UTC).date().isoformat(),
-        machine=_machine(),
-        versions=_versions(),
+        machine=machine(),
+        versions=versions(),
         settings={"seconds": effort.seconds, "rounds": effort.rounds},
     )
     users = USERS[: max(tasks)] if effort.seconds is None else USERS
@@ -173,7 +173,8 @@ async def _open(entry: Entry, place: Place, stack: AsyncExitStack, report: Repor
     return contender
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
+    """What the run is on."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "architecture": platform.machine(),
@@ -184,7 +185,8 @@ def _machine() -> dict[str, str]:
     }
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of pauth and of what takes part."""
     found = {"pauth": __version__}
     for package in _PACKAGES:
         try:

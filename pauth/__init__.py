@@ -5,10 +5,9 @@ The names below are the public ones. They are loaded when first used, so that ``
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
-
 from pauth.version import __version__
+
+TYPE_CHECKING = False  # type checkers know it by its name; importing it from typing would take half as long again as Python's own start
 
 if TYPE_CHECKING:
     from pauth.client import OAuth2Client
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from pauth.login import Login
     from pauth.providers import Provider, Providers
     from pauth.refresh.policy import RefreshPolicy
+    from pauth.refresh.refresher import RefresherProgress, TokenRefresher
     from pauth.secret import Secret
     from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage
     from pauth.storage.database import DatabaseTokenStorage
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from pauth.storage.memory import MemoryTokenStorage
     from pauth.storage.redis import RedisTokenStorage
     from pauth.storage.url import storage_from_url
+    from pauth.sync._client import SyncOAuth2Client
+    from pauth.sync._storage import SyncTokenStorage
 
 __all__ = [
     "AmbiguousExchange",
@@ -68,13 +70,17 @@ __all__ = [
     "ReauthorizationRequired",
     "RedisTokenStorage",
     "RefreshPolicy",
+    "RefresherProgress",
     "Remedy",
     "Rotation",
     "RotationClass",
     "Secret",
     "ServerMetadata",
+    "SyncOAuth2Client",
+    "SyncTokenStorage",
     "Token",
     "TokenError",
+    "TokenRefresher",
     "TokenStorageError",
     "UserInfo",
     "UserInfoError",
@@ -83,7 +89,7 @@ __all__ = [
     "storage_from_url",
 ]
 
-_HOME: Final = {
+_HOME = {
     "client": ("OAuth2Client",),
     "core.metadata": ("ServerMetadata",),
     "core.pending_device": ("DeviceLogin",),
@@ -108,6 +114,7 @@ _HOME: Final = {
     "login": ("Login",),
     "providers": ("Provider", "Providers"),
     "refresh.policy": ("RefreshPolicy",),
+    "refresh.refresher": ("RefresherProgress", "TokenRefresher"),
     "secret": ("Secret",),
     "storage.base": ("AsyncTokenStorage", "BaseTokenStorage"),
     "storage.database": ("DatabaseTokenStorage",),
@@ -116,13 +123,17 @@ _HOME: Final = {
     "storage.memory": ("MemoryTokenStorage",),
     "storage.redis": ("RedisTokenStorage",),
     "storage.url": ("storage_from_url",),
+    "sync._client": ("SyncOAuth2Client",),
+    "sync._storage": ("SyncTokenStorage",),
 }
-_MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 
 if not TYPE_CHECKING:  # else type checkers would take any misspelt name for one of ours
 
-    def __getattr__(name: str) -> Any:
+    def __getattr__(name: str) -> object:
+        from importlib import import_module
+
         module = _MODULE_OF.get(name)
         if module is None:
             raise AttributeError(f"module 'pauth' has no attribute {name!r}")

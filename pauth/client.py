@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import ssl
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Self, TypeAlias
+from pathlib import Path
+from typing import Literal, Self, TypeAlias
+
+import platformdirs
 
 from pauth.clock import Clock, SystemClock
 from pauth.core.authorization import build_authorization_request
@@ -16,12 +20,13 @@ from pauth.core.client_auth import client_auth_named
 from pauth.core.metadata import check_pkce
 from pauth.core.pending import AuthorizationRequest, check_user, pending_id
 from pauth.core.pending_device import DeviceLogin
-from pauth.core.quirks import authorization_scope
+from pauth.core.quirks import Rotation, RotationClass, authorization_scope
 from pauth.core.token import Token
 from pauth.core.urls import check_endpoint
 from pauth.core.userinfo import UserInfo
 from pauth.device_login import DeviceLogins
 from pauth.errors import ConfigurationError, InvalidStateError, PAuthError, Remedy, UserInfoError
+from pauth.events import EventStream
 from pauth.login import Login
 from pauth.providers import Provider, provider_named
 from pauth.refresh.coordinator import RefreshCoordinator
@@ -62,6 +67,9 @@ class OAuth2Client:
     :param ssl_context: for a private CA or a client certificate.
     :param proxy: URL of an HTTP proxy; the environment's settings are not read.
     :param allow_insecure_http: permit plain ``http:`` to other hosts than this machine. Dangerous: tokens and secrets travel readable.
+    :param events: where it is told what happens; a stream of its own by default (:attr:`events`).
+    :param journal: the folder for rotated tokens that the store does not take, encrypted with the store's key, until it does; by default the one that
+        the environment variable ``PAUTH_JOURNAL`` names, or one among the user's own state. ``False`` for none.
     :raises ConfigurationError: an argument is unusable.
 
     One client serves any number of users and tasks; keep it for the life of the program and close it with :meth:`aclose` or ``async with``.
@@ -85,6 +93,8 @@ class OAuth2Client:
         ssl_context: ssl.SSLContext | None = None,
         proxy: str | None = None,
         allow_insecure_http: bool = False,
+        events: EventStream | None = None,
+        journal: str | Path | Literal[False] | None = None,
         clock: Clock | None = None,
     ) -> None:
         # SH-5: a traceback with locals shows these arguments, and the URLs may hold passwords.
@@ -129,19 +139,49 @@ class OAuth2Client:
         self._owned: list[CoordinatedTokenStorage] = []
         self._storage = self._open(MemoryTokenStorage(clock=self._clock) if stores[0] is None else stores[0])
         self._pending = self._storage if stores[1] is None else self._open(stores[1])
+        policy = refresh_policy or RefreshPolicy()
+        self._policy = policy
         self._tokens = RefreshCoordinator(
             self._storage,
-            self._server.refresh,
+            self._server.prepare_refresh,
             refreshable=self._server.refreshable,
-            policy=refresh_policy or RefreshPolicy(),
+            policy=policy,
             clock=self._clock,
+            namespace=self._namespace,
+            rotation=Rotation() if known is None else known.rotation or Rotation(RotationClass.NR),
+            endpoint=server if isinstance(server, str) else server.token_endpoint,
+            timeout=timeout,
+            events=events,
+            journal=_journal_folder(journal),
         )
+        # what is in memory is shared with other clients, whose policies may differ
+        self._cached: Callable[[str], Token | None] = self._tokens.cached.get if policy.cache_age else _nothing_cached
         self._devices = DeviceLogins(server=self._server, pending=self._pending, tokens=self._tokens, namespace=self._namespace, clock=self._clock)
 
     @property
     def namespace(self) -> str:
         """Separates this client's records from those of others on the same storage (:class:`~pauth.storage.base.RecordKey`)."""
         return self._namespace
+
+    @property
+    def redirect_uri(self) -> str | None:
+        """Where the provider sends the browser back to, as it was given."""
+        return self._redirect_uri
+
+    @property
+    def token_storage(self) -> CoordinatedTokenStorage:
+        """The storage of this client, with everything that operators need; one with three methods has an adapter around it."""
+        return self._storage
+
+    @property
+    def refresh_policy(self) -> RefreshPolicy:
+        """How early tokens are refreshed."""
+        return self._policy
+
+    @property
+    def events(self) -> EventStream:
+        """What happens to the tokens, for logs, metrics and audit records."""
+        return self._tokens.events
 
     async def get_authorization_url(
         self,
@@ -278,14 +318,35 @@ class OAuth2Client:
         :raises TokenError: the server refused this client; fix its configuration.
         :raises TokenStorageError: the store failed.
         """
-        return await self._tokens.get(self._key(user_id))
+        try:
+            token = self._cached(user_id)
+        except TypeError:  # not hashable: what it is instead of a str is said below
+            token = None
+        return await self._tokens.get(self._key(user_id)) if token is None else token
 
-    async def refresh(self, user_id: str) -> Token:
+    def get_token_nowait(self, user_id: str) -> Token | None:
+        """A valid token of the user, if one is in memory; ``None`` if the store or the server has to be asked: then await :meth:`get_token`.
+
+        Neither waits nor blocks. A token stays in memory for :attr:`RefreshPolicy.cache_age` seconds.
+        """
+        return self._cached(user_id)
+
+    async def refresh(self, user_id: str, *, if_version: str | None = None) -> Token:
         """A token of the user that is newer than any given before this call, whatever the stored one's expiry.
 
+        :param if_version: the :attr:`Token.version` of a token that a resource server has refused (HTTP 401): refresh only if that is still the
+            stored one, else give the newer one. So of many callers with the same refused token one causes a refresh.
         :raises PAuthError: as :meth:`get_token`.
         """
-        return await self._tokens.refresh(self._key(user_id))
+        return await self._tokens.refresh(self._key(user_id), if_version=if_version)
+
+    async def keep_fresh(self, user_id: str, *, within: float = 0.0) -> bool:
+        """Refresh the user's token if it is due, or will be within so many seconds, for nobody in particular: what a :class:`TokenRefresher` does.
+
+        :returns: whether it was refreshed, and by this process.
+        :raises PAuthError: as :meth:`get_token`.
+        """
+        return await self._tokens.keep_fresh(self._key(user_id), within=within)
 
     async def get_user_info(self, user_id: str) -> UserInfo:
         """What the provider says about the user now (OpenID Connect Core section 5.3, or the provider's own endpoint).
@@ -304,9 +365,7 @@ class OAuth2Client:
                     raise
             if refreshed or not self._server.refreshable(token):
                 raise UserInfoError("the userinfo endpoint refuses the user's access token; log in again", status=401, remedy=Remedy.LOG_IN_AGAIN)
-            newer, refreshed = await self.get_token(user_id), True
-            # if it is another one, somebody else has refreshed it meanwhile
-            token = newer if newer.access_token != token.access_token else await self.refresh(user_id)
+            token, refreshed = await self.refresh(user_id, if_version=token.version), True
 
     async def revoke(self, user_id: str) -> None:
         """Log the user out: revoke the tokens at the server where it can (RFC 7009), then delete them from the store.
@@ -332,11 +391,14 @@ class OAuth2Client:
     async def aclose(self) -> None:
         """Refuse new calls, wait for refreshes under way, then close connections, and the storage if it was given as a URL. May be called again."""
         self._closed = True
-        await self._directory.drain()
-        await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
-        await self._transport.aclose()
-        while self._owned:
-            await self._owned.pop().aclose()
+        self._cached = _nothing_cached
+        try:
+            await self._directory.drain()
+            await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
+        finally:
+            await self._transport.aclose()
+            while self._owned:
+                await self._owned.pop().aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -401,6 +463,17 @@ class OAuth2Client:
             token = replace(token, subject=user_id)
         await self._tokens.login(RecordKey(self._namespace, user_id), token)  # also while the client is being closed
         return Login(user_id, token)
+
+
+def _nothing_cached(user_id: str) -> None:
+    del user_id
+
+
+def _journal_folder(given: str | Path | Literal[False] | None) -> Path | None:
+    if given is False:
+        return None
+    named = os.environ.get("PAUTH_JOURNAL", "") if given is None else given
+    return Path(named) if named else platformdirs.user_state_path("pauth") / "journal"
 
 
 def _hidden(value: str | Secret | None) -> Secret | None:

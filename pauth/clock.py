@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Protocol
+from typing import Final, Protocol
 
 __all__ = ["Clock", "SystemClock"]
 
@@ -28,6 +28,9 @@ class Clock(Protocol):
         ...
 
 
+_CLOCK: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)  # goes on while the machine sleeps, which Linux's monotonic clock does not
+
+
 class SystemClock:
     """The machine's own clock."""
 
@@ -36,8 +39,8 @@ class SystemClock:
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds from an arbitrary origin."""
-        return time.monotonic()
+        """Seconds from an arbitrary origin; time in which the machine was suspended counts."""
+        return time.monotonic() if _CLOCK is None else time.clock_gettime(_CLOCK)
 
     async def sleep(self, seconds: float) -> None:
         """Return after ``seconds`` have passed."""

@@ -10,16 +10,20 @@ import asyncio
 import ssl
 import threading
 import zlib
-from types import SimpleNamespace
-from typing import Any, Final
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from pauth.clock import Clock, SystemClock
 from pauth.core.wire import MAX_BODY, HTTPRequest, HTTPResponse, check_endpoint
 from pauth.errors import ConfigurationError, MalformedResponse, PAuthError, ProviderUnavailable, UntrustedServer
+from pauth.failpoints import failpoint
 from pauth.secret import Secret
 from pauth.version import __version__
 
@@ -32,19 +36,44 @@ _CHUNK: Final = 64 * 1024
 _KEEPALIVE: Final = 4.0
 
 
+# A process that was stopped, or a machine that slept, finds the answer beside its expired deadline; it is read all the same.
+_SLEPT: Final = 0.5
+_GRACE: Final = 1.0
+
+
 class _Progress:
     """How far one request has come."""
 
-    __slots__ = ("connected",)
+    __slots__ = ("_clock", "_deadline", "written")
 
-    def __init__(self) -> None:
-        self.connected = False
-        """There was a connection to write to, so the server may have seen the request."""
+    def __init__(self, clock: Clock, deadline: float | None) -> None:
+        self._clock = clock
+        self._deadline = deadline
+        self.written = False
+        """It was written to a connection, so the server may have seen it."""
+
+    def check(self) -> None:
+        """Called when nothing of the request has been written and all of it is about to be.
+
+        :raises TimeoutError: it is too late for that.
+        """
+        if self._deadline is not None and self._clock.monotonic() >= self._deadline:
+            raise TimeoutError
+        self.written = True
 
 
-async def _note_connected(session: aiohttp.ClientSession, context: SimpleNamespace, params: Any) -> None:
-    del session, params  # aiohttp's signature
-    context.trace_request_ctx.connected = True
+_progress: ContextVar[_Progress] = ContextVar("_progress")
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that looks at its deadline with the connection in its hand, before the first byte leaves."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        failpoint("mid_send")
+        _progress.get().check()
+        response = await super().send(conn)
+        failpoint("after_send")
+        return response
 
 
 class Transport:
@@ -82,16 +111,17 @@ class Transport:
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self._closed = False
 
-    async def send(self, request: HTTPRequest) -> HTTPResponse:
+    async def send(self, request: HTTPRequest, *, deadline: float | None = None) -> HTTPResponse:
         """Send ``request`` and read the whole answer, whatever its status; a redirect is an answer like any other.
 
+        :param deadline: when to give up, on the monotonic clock, if that is before the timeout. If nothing was sent by then nothing is.
         :raises ProviderUnavailable: no answer, or one that was cut off; ``request_sent`` is false if the server cannot have seen the request.
         :raises MalformedResponse: the answer is not HTTP, too large, or compressed in an unknown way.
         :raises UntrustedServer: the server's certificate is not valid for its name.
         :raises ConfigurationError: the URL is none that requests may be sent to, or this transport is closed.
         """
         check_endpoint(request.url, name="endpoint", allow_insecure_http=self.allow_insecure_http)
-        outcome = await self._exchange(request)
+        outcome = await self._exchange(request, deadline)
         if isinstance(outcome, PAuthError):
             raise outcome
         return outcome
@@ -134,9 +164,6 @@ class Transport:
         return session
 
     def _new_session(self) -> aiohttp.ClientSession:
-        connected = aiohttp.TraceConfig()
-        connected.on_connection_create_end.append(_note_connected)
-        connected.on_connection_reuseconn.append(_note_connected)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=self._ssl, keepalive_timeout=_KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -144,18 +171,20 @@ class Transport:
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(),  # none of aiohttp's: one deadline, in _exchange(), covers everything
             headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
-            trace_configs=[connected],
+            request_class=_Request,
         )
 
-    async def _exchange(self, request: HTTPRequest) -> HTTPResponse | PAuthError:
+    async def _exchange(self, request: HTTPRequest, deadline: float | None) -> HTTPResponse | PAuthError:
         # Errors are given back, not raised, so that aiohttp's exceptions, which hold the request with its credentials, end here (SH-2).
         host = urlsplit(request.url).hostname
         session = self._session()
-        progress = _Progress()
+        progress = _Progress(self._clock, deadline)
+        _progress.set(progress)
         requested_at = self._clock.time()
+        within = self._timeout if deadline is None else min(self._timeout, deadline - self._clock.monotonic())
         try:
             async with (
-                asyncio.timeout(self._timeout),
+                _time_limit(within),
                 session.request(
                     request.method,
                     URL(request.url, encoded=True),  # what was checked is what is sent (PX-7)
@@ -163,9 +192,9 @@ class Transport:
                     headers=request.headers,
                     allow_redirects=False,
                     proxy=None if self._proxy is None else self._proxy.reveal(),
-                    trace_request_ctx=progress,
                 ) as response,
             ):
+                failpoint("mid_response")
                 body = await _read(response)
                 if isinstance(body, PAuthError):
                     return body
@@ -174,15 +203,39 @@ class Transport:
         except aiohttp.ClientConnectorCertificateError:
             return UntrustedServer(f"the certificate of {host} is not valid; check the URL, or give an ssl_context that trusts its CA")
         except TimeoutError:
-            what = "answer" if progress.connected else "accept a connection"
-            problem = f"{host} did not {what} within {self._timeout:g} seconds"
+            what = "answer" if progress.written else "accept a connection"
+            problem = f"{host} did not {what} within {within:g} seconds"
         except aiohttp.ClientPayloadError:
             problem = f"the answer of {host} was cut off"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this task but one that it waited for was cancelled: the end of asyncio.run cancels what looks up addresses.
+            problem = f"the request to {host} was cut off"
         except (aiohttp.ClientError, OSError) as exc:
-            if progress.connected and isinstance(exc, aiohttp.ClientResponseError):
+            if progress.written and isinstance(exc, aiohttp.ClientResponseError):
                 return MalformedResponse(f"the answer of {host} is not HTTP, or its headers are too large")
-            problem = f"{'no answer from' if progress.connected else 'could not connect to'} {host} ({type(exc).__name__})"
-        return ProviderUnavailable(f"{problem}; try again later", request_sent=progress.connected)
+            problem = f"{'no answer from' if progress.written else 'could not connect to'} {host} ({type(exc).__name__})"
+        return ProviderUnavailable(f"{problem}; try again later", request_sent=progress.written)
+
+
+@asynccontextmanager
+async def _time_limit(seconds: float) -> AsyncGenerator[None, None]:
+    """Raise TimeoutError after ``seconds`` (of real time). Who wakes up long after that gets a moment to read what has arrived meanwhile."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    async with asyncio.timeout(None) as limit:
+
+        def expire() -> None:
+            now = loop.time()
+            limit.reschedule(now + _GRACE if now - end > _SLEPT else now)
+
+        timer = loop.call_at(end, expire)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 def _verifies(context: object) -> bool:

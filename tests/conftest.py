@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,14 @@ pytest_plugins = ["tests.support.canary_plugin", "tests.support.servers"]
 
 
 @pytest.fixture(autouse=True, scope="session")
+def nothing_is_left_among_the_users_own_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tokens that a store does not take go to a journal of this session, which the canary searches after every test (SH-1)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PAUTH_JOURNAL", os.fspath(tmp_path_factory.mktemp("journal") / "unsaved"))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def nothing_blocks_the_loop() -> Iterator[None]:
     """A blocking call with pauth on the stack of a running event loop raises ``BlockingError``. Tests themselves may read files."""
     with blockbuster_ctx(scanned_modules=["pauth"]) as detector:
@@ -33,6 +42,9 @@ def nothing_blocks_the_loop() -> Iterator[None]:
         # The folder of the process is a field in memory; it is asked for when a storage is made.
         for name in ("os.path.abspath", "os.getcwd"):
             detector.functions[name].can_block_in("pauth/storage/arguments.py", "absolute_path")
+        # The sync face waits in the thread of its caller, and lets its own loop stand still while the process forks; both on purpose.
+        for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
+            detector.functions[name].can_block_in("pauth/sync/_portal.py", {"wait", "_rest"})
         yield
 
 

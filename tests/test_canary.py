@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from types import FunctionType
 
@@ -15,7 +16,7 @@ from tests.support.canary import CANARY, excerpt, leaks_in_error
 
 # The inner suite. `MARK` keeps the marker out of the source lines that pytest may print.
 INNER = '''
-import asyncio, base64, logging, pathlib, sys, types, warnings
+import asyncio, base64, logging, os, pathlib, shutil, sys, types, warnings
 import click, pytest
 from click.testing import CliRunner
 import pauth.errors
@@ -69,6 +70,14 @@ def test_given_text(canary):
 def test_file(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "tokens.json").write_text(MARK)
+
+def test_journal():
+    journal = pathlib.Path(os.environ["PAUTH_JOURNAL"])
+    journal.mkdir()
+    (journal / "a.unsaved").write_text(MARK)
+
+def test_ok_journal_is_empty_again():
+    shutil.rmtree(os.environ["PAUTH_JOURNAL"])
 
 def test_file_name(tmp_path):
     (tmp_path / MARK).write_text("")
@@ -180,6 +189,7 @@ SINKS = {
     "test_click": "output of the command line",
     "test_given_text": "stdout of a subprocess",
     "test_file": "file sub/tokens.json",
+    "test_journal": "file a.unsaved",
     "test_file_name": "file name",
     "test_marked_file_but_log": "log record of 'x' (INFO)",
     "test_fixture_end": "Captured stdout teardown",
@@ -208,7 +218,8 @@ def inner_run(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = Path(__file__).parents[1]
     command = [sys.executable, "-m", "pytest", "-p", "tests.support.canary_plugin", "-c", str(root / "pyproject.toml"), "--rootdir", str(folder)]
     command += ["-p", "no:cacheprovider", "--junitxml", str(folder / "report.xml"), str(folder / "test_inner.py")]
-    subprocess.run(command, cwd=folder, check=False, capture_output=True, timeout=120)
+    environment = {**os.environ, "PAUTH_JOURNAL": str(folder / "journal")}
+    subprocess.run(command, cwd=folder, check=False, capture_output=True, timeout=120, env=environment)
     cases = ET.parse(folder / "report.xml").getroot().iter("testcase")
     return "\n".join(
         f"{case.get('name')} :: {kind.tag} :: {line}"

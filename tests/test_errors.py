@@ -130,6 +130,34 @@ async def revocation_under_way(bench: Bench) -> object:
     return await client.get_token("alice")
 
 
+def on_later_refresh(*played: faults.Fault, pause: float, attempts: int = 2) -> Callable[[Bench], Awaitable[object]]:
+    """Refreshes that fail, ``pause`` seconds apart; it is the last one that counts."""
+
+    async def provoke(bench: Bench) -> object:
+        client = bench.client()
+        await bench.log_in(client)
+        for fault in played:
+            bench.server.script("token", fault)
+        for _ in range(attempts - 1):
+            await asyncio.gather(client.refresh("alice"), return_exceptions=True)
+            bench.clock.advance(pause)
+        return await client.refresh("alice")
+
+    return provoke
+
+
+async def failing_endpoint(bench: Bench) -> object:
+    """Five users have found that the server is down; a sixth asks."""
+    client = bench.client()
+    users = [f"user-{number}" for number in range(6)]
+    for user in users:
+        await bench.log_in(client, user)
+    bench.server.script("token", faults.status(503), times=None)
+    for user in users[:5]:
+        await asyncio.gather(client.refresh(user), return_exceptions=True)
+    return await client.refresh(users[5])
+
+
 async def dead_grant(bench: Bench) -> object:
     client = bench.client()
     await bench.log_in(client)
@@ -168,6 +196,7 @@ def in_database(change: str, key: EncryptionKey = KEY) -> Callable[[Bench], Awai
             await bench.log_in(client, user)
         async with aiosqlite.connect(path) as database:
             await database.executescript(change)
+        bench.clock.advance(11)  # what was read before is not handed out any more
         reopened = DatabaseTokenStorage(f"sqlite+aiosqlite:///{path}", encryption_key=key, clock=bench.clock)
         bench.stack.push_async_callback(reopened.aclose)
         return await bench.client(token_storage=reopened).get_token("alice")
@@ -222,6 +251,10 @@ TABLE = [
     Row("429 in seconds", on_refresh(faults.rate_limited(30)), errors.ProviderUnavailable, RETRY, None, 429, (("retry_after", 30),)),
     Row("429 with a date", rate_limited_until, errors.ProviderUnavailable, RETRY, None, 429, (("retry_after", 30),)),
     Row("429 without", on_refresh(faults.rate_limited(None)), errors.ProviderUnavailable, RETRY, None, 429, (("retry_after", None),)),
+    Row(
+        "a moment after 503", on_later_refresh(faults.status(503), pause=0), errors.ProviderUnavailable, RETRY, attributes=(("request_sent", False),)
+    ),
+    Row("a failing endpoint", failing_endpoint, errors.ProviderUnavailable, RETRY, attributes=(("request_sent", False), ("retry_after", 5.0))),
     # Answers that break the protocol.
     Row("HTML", on_refresh(faults.body("<html>", content_type="text/html")), errors.MalformedResponse, FIX, status=200),
     Row("malformed JSON", on_refresh(faults.body('{"access_token": "CANARY-a')), errors.MalformedResponse, FIX, status=200),
@@ -263,6 +296,22 @@ TABLE = [
     Row("metadata: no token endpoint", on_metadata(faults.omit("token_endpoint")), errors.MalformedResponse, FIX),
     # The grant.
     Row("not logged in", not_logged_in, ReauthorizationRequired, LOG_IN_AGAIN, attributes=(("reason", "not_logged_in"),)),
+    Row(
+        "used up by a lost answer",
+        on_later_refresh(faults.cut(20), pause=5),
+        ReauthorizationRequired,
+        LOG_IN_AGAIN,
+        "invalid_grant",
+        400,
+        (("reason", "ambiguous_rotation"),),
+    ),
+    Row(
+        "sent too often without an answer",
+        on_later_refresh(faults.drop_before(), faults.drop_before(), pause=5, attempts=3),
+        ReauthorizationRequired,
+        LOG_IN_AGAIN,
+        attributes=(("reason", "ambiguous_rotation"),),
+    ),
     Row("no refresh token", no_refresh_token, ReauthorizationRequired, LOG_IN_AGAIN, attributes=(("reason", "no_refresh_token"),)),
     Row("issuer changed", issuer_changed, ReauthorizationRequired, LOG_IN_AGAIN, attributes=(("reason", "issuer_changed"),)),
     Row("revocation under way", revocation_under_way, ReauthorizationRequired, LOG_IN_AGAIN, attributes=(("reason", "revoked"),)),

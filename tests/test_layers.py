@@ -14,7 +14,7 @@ import pauth.errors
 
 PACKAGE = Path(pauth.errors.__file__).parent
 
-LEAVES = frozenset({"pauth.errors", "pauth.secret", "pauth.clock", "pauth.version"})
+LEAVES = frozenset({"pauth.errors", "pauth.secret", "pauth.clock", "pauth.failpoints", "pauth.version"})
 """They import nothing of pauth and may be imported by all."""
 
 
@@ -42,11 +42,13 @@ def room(*names: str, libraries: str = "", forbidden: frozenset[str] = frozenset
 
 # The longest prefix that fits a module is its room.
 ROOMS = {
-    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh.policy", "pauth.storage"),  # each only when its name is used
+    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh", "pauth.storage", "pauth.sync"),  # each only when its name is used
     "pauth.errors": room(),
     "pauth.secret": room(),
     "pauth.clock": room(),
+    "pauth.failpoints": room(),
     "pauth.version": room(),
+    "pauth.events": room(),
     # OAuth without I/O: time, randomness and network are arguments.
     "pauth.core": room(libraries="cryptography joserfc orjson", forbidden=IO),
     "pauth.providers": room("pauth.core", forbidden=IO),
@@ -61,15 +63,40 @@ ROOMS = {
     "pauth.storage.redis": room("pauth.storage", libraries="redis"),
     # The one importer of aiohttp on the core path. It knows requests and responses, not OAuth.
     "pauth.transport": room("pauth.core.wire", "pauth.core.urls", libraries="aiohttp yarl"),
-    # Tokens and stores, not HTTP: the request is a callable handed in.
-    "pauth.refresh": room("pauth.core.token", "pauth.storage.base"),
+    # Tokens and stores, not HTTP: the request is a callable handed in. Of the stores it knows the protocol, not the drivers.
+    "pauth.refresh": room(
+        "pauth.core.quirks", "pauth.core.token", "pauth.events", "pauth.storage.base", "pauth.storage.identity", "pauth.storage.journal"
+    ),
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
     "pauth.login": room("pauth.core.token"),
     "pauth.device_login": room("pauth.core", "pauth.login", "pauth.refresh", "pauth.server", "pauth.storage.base"),
+    # Tokens of other libraries, as pauth stores them.
+    "pauth.importers": room("pauth.core.token", "pauth.refresh.stored", "pauth.storage"),
+    "pauth.importers.flask_dance": room("pauth.core.token", "pauth.importers", "pauth.storage", libraries="sqlalchemy"),
     "pauth.client": room(
-        "pauth.core", "pauth.device_login", "pauth.login", "pauth.providers", "pauth.refresh", "pauth.server", "pauth.storage", "pauth.transport"
+        "pauth.core",
+        "pauth.device_login",
+        "pauth.events",
+        "pauth.login",
+        "pauth.providers",
+        "pauth.refresh",
+        "pauth.server",
+        "pauth.storage",
+        "pauth.transport",
+        libraries="platformdirs",
     ),
+    # The blocking face of what there is to await.
+    "pauth.sync": room("pauth.client", "pauth.core", "pauth.events", "pauth.importers", "pauth.providers", "pauth.refresh", "pauth.storage"),
+    # Other libraries, a module each; what stands in modules with an underscore, and needs none, is common to several.
+    "pauth.integrations": room("pauth.client", "pauth.core", "pauth.storage.keys", libraries="cryptography"),
+    "pauth.integrations.aiohttp": room("pauth.integrations"),
+    "pauth.integrations._aiohttp_client": room("pauth.integrations", libraries="aiohttp yarl"),
+    "pauth.integrations._aiohttp_web": room("pauth.core", "pauth.integrations", libraries="aiohttp multidict yarl"),
+    "pauth.integrations.fastapi": room("pauth.core", "pauth.integrations", libraries="fastapi"),
+    "pauth.integrations.httpx": room("pauth.integrations", libraries="httpx"),
+    "pauth.integrations.opentelemetry": room("pauth.events", libraries="opentelemetry"),
+    "pauth.integrations.requests": room("pauth.integrations", libraries="requests"),
     # Nobody imports these, but the command line's demo runs the double.
     "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
     "pauth.cli": room("pauth", libraries="aiohttp anyio click keyring platformdirs rich"),
@@ -161,9 +188,12 @@ def test_no_room_is_empty() -> None:
         ("pauth.storage.memory", "import sqlalchemy"),
         ("pauth.refresh.flight", "from pauth.transport import Transport"),
         ("pauth.refresh.flight", "from pauth.storage.memory import MemoryTokenStorage"),
+        ("pauth.refresh.saving", "from pauth.storage.codec import Codec"),
+        ("pauth.refresh.failures", "from pauth.core.grants import can_refresh"),
         ("pauth.client", "import aiohttp"),
         ("pauth.client", "from pauth.testing import ManualClock"),
         ("pauth.errors", "from pauth.secret import Secret"),
+        ("pauth.events.kinds", "from pauth.core.token import Token"),
         ("pauth.a_new_module", "import json"),
     ],
 )

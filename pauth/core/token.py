@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, cast
 
@@ -92,6 +93,18 @@ class Token:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Token cannot be pickled; keep it in a token storage instead")
+
+    @property
+    def version(self) -> str:
+        """Names this token among all that its user ever had, the same in every process: for ``refresh(user_id, if_version=token.version)``.
+
+        A hash of the token that tells nothing of it.
+        """
+        digest = blake2b(digest_size=16, person=b"pauth version")
+        for secret in (self.access_token, self.refresh_token):
+            text = b"" if secret is None else secret.reveal().encode("utf-8", "surrogatepass")
+            digest.update(len(text).to_bytes(4, "big") + text)
+        return digest.hexdigest()
 
     def auth_headers(self) -> dict[str, str]:
         """The ``Authorization`` header that presents this token to a resource server (RFC 6750 section 2.1)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from pauth.clock import Clock
 from pauth.core.callback import AuthorizationResponse
@@ -110,12 +110,16 @@ class ServerEndpoints:
             )
         return await self._identity.of_login(token, metadata=metadata, scope=request.scope, nonce=request.nonce, code=response.code)
 
-    async def refresh(self, token: Token) -> Token:
-        """The successor of ``token`` (RFC 6749 section 6)."""
+    async def prepare_refresh(self, token: Token) -> Callable[[float | None], Awaitable[Token]]:
+        """The request for the successor of ``token`` (RFC 6749 section 6), ready to be sent.
+
+        Whatever may fail on its own account is done here, before the refresh token is spent.
+
+        :returns: sends it and gives the answer; takes the moment (monotonic seconds) at which it has to give up, if there is one.
+        """
         metadata = await self.metadata()
-        # Whatever may fail on its own account is done before the refresh token is spent.
         jwks = await self._identity.keys_for_refresh(token, metadata=metadata)
-        sent = build_refresh_request(
+        request = build_refresh_request(
             token_endpoint=metadata.token_endpoint,
             token=token,
             client_id=self._client_id,
@@ -124,8 +128,24 @@ class ServerEndpoints:
             quirks=self.quirks,
             issuer=metadata.issuer,
         )
-        new = await self._token(sent, requested_scope=token.scope, issuer=metadata.issuer, token_endpoint=metadata.token_endpoint, previous=token)
-        return self._identity.of_refresh(new, token, metadata=metadata, jwks=jwks)
+
+        async def send(deadline: float | None) -> Token:
+            new = await self._token(
+                request,
+                requested_scope=token.scope,
+                issuer=metadata.issuer,
+                token_endpoint=metadata.token_endpoint,
+                previous=token,
+                deadline=deadline,
+            )
+            return self._identity.of_refresh(new, token, metadata=metadata, jwks=jwks)
+
+        return send
+
+    async def refresh(self, token: Token) -> Token:
+        """The successor of ``token``."""
+        send = await self.prepare_refresh(token)
+        return await send(None)
 
     async def client_credentials(self, *, scope: Sequence[str], resource: Sequence[str]) -> Token:
         """A token for the client itself (RFC 6749 section 4.4)."""
@@ -296,8 +316,9 @@ class ServerEndpoints:
         token_endpoint: str,
         previous: Token | None = None,
         secrets: Sequence[Secret] = (),
+        deadline: float | None = None,
     ) -> Token:
-        response = await self._transport.send(request)
+        response = await self._transport.send(request, deadline=deadline)
         return parse_token_response(
             response,
             quirks=self.quirks,

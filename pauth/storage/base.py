@@ -6,7 +6,7 @@ The storage room knows keys, bytes, versions and times. It knows nothing of OAut
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, Protocol, TypeVar, runtime_checkable
 
@@ -24,6 +24,8 @@ __all__ = [
     "Page",
     "Record",
     "RecordKey",
+    "Watch",
+    "WatchableTokenStorage",
     "Write",
     "check_user_id",
 ]
@@ -280,4 +282,36 @@ class CoordinatedTokenStorage(AsyncTokenStorage, Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections and threads. The storage cannot be used afterwards; a second call does nothing."""
+        ...
+
+
+class Watch(Protocol):
+    """Changes are told, until it is stopped. See :meth:`WatchableTokenStorage.watch`."""
+
+    @property
+    def watching(self) -> bool:
+        """Whether changes are told at this moment: the store was heard from within the last ten seconds. For any thread, and any number of times."""
+        ...
+
+    async def stop(self) -> None:
+        """Tell nothing any more, from now on. A second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class WatchableTokenStorage(Protocol):
+    """What a storage gives beside :class:`CoordinatedTokenStorage` if it hears of changes made elsewhere, by other processes too."""
+
+    async def watch(self, changed: Callable[[bytes | None], None]) -> Watch:
+        """Have each change of a record told, until the watch is stopped, the storage closed or this event loop ended.
+
+        A change is told soon after it was made, not before its writer goes on: who has begun to read a record when its change is told may still
+        be given the old one.
+
+        :param changed: called on this event loop, with :func:`row_id(namespace, user_id) <.row_id>` (32 bytes) of a record that anybody has written
+            or deleted; and with ``None`` where changes may have been missed, so that all one knows may be out of date: when the watch begins,
+            when the store is lost, when it is found again. It must not block, and what it raises is only logged.
+        :returns: once changes are told, or are known not to be for now. A store that can never tell gives a watch that is never ``watching``.
+        :raises ConfigurationError: the storage was closed.
+        """
         ...

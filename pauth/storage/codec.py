@@ -50,6 +50,7 @@ class RecordKind(enum.Enum):
     PENDING = b"pending"
     FOLDER = b"folder"
     OWNER = b"owner"
+    JOURNAL = b"journal"
 
 
 _KINDS: Final = {kind: _LENGTH.pack(len(kind.value)) + kind.value for kind in RecordKind}
@@ -82,7 +83,7 @@ class Codec:
     def encode(self, kind: RecordKind, key: RecordKey | str, version: int, payload: Mapping[str, Any]) -> bytes:
         """The bytes to store.
 
-        :param key: whose record it is, or the name of a pending login.
+        :param key: whose record it is, or the name of a pending login or journal entry.
         :param version: the version it will be stored as; 0 if the writer cannot know it, then it is not bound to a version.
         :raises TokenStorageError: the payload is not JSON.
         :raises ConfigurationError: the key has encrypted as many records as one key may.

@@ -196,22 +196,45 @@ class DrivenTokenStorage:
 
     async def put_pending(self, pending_id: str, payload: Mapping[str, Any], *, expires_at: float) -> None:
         """See :meth:`.CoordinatedTokenStorage.put_pending`."""
-        failure: PAuthError | None = None
-        until, data = 0, memoryview(b"")
-        try:
-            until = milliseconds(expires_at)
-            data = memoryview(self._codec.encode(RecordKind.PENDING, pending_id, 0, payload))
-        except PAuthError as error:
-            failure = error.with_traceback(None)  # SH-5: whose frames hold the payload
-        del payload
-        if failure is not None:
-            raise failure
-        await self._ask(self._driver.put_pending(row_id(pending_id), data, expires_at=until, now=self._now()))
+        data = self._encoded(RecordKind.PENDING, pending_id, payload)
+        del payload  # SH-5
+        if isinstance(data, PAuthError):
+            raise data
+        await self._ask(self._driver.put_pending(row_id(pending_id), data, expires_at=milliseconds(expires_at), now=self._now()))
 
     async def take_pending(self, pending_id: str) -> dict[str, Any] | None:
         """See :meth:`.CoordinatedTokenStorage.take_pending`."""
         data = await self._ask(self._driver.take_pending(row_id(pending_id), now=self._now()))
         return None if data is None else self._codec.decode(RecordKind.PENDING, pending_id, 0, data)
+
+    @property
+    def sealed(self) -> bool:
+        """Whether what :meth:`seal` gives is encrypted; ``False`` for plaintext."""
+        return self._codec.key_id is not None
+
+    def seal(self, name: str, payload: Mapping[str, Any]) -> bytes:
+        """What cannot be stored now, as bytes to keep elsewhere for a while: encrypted as records are, and bound to ``name``.
+
+        Neither this nor :meth:`unseal` asks the store, so both go on when it is out of reach or the storage is closed.
+
+        :raises TokenStorageError: the payload is not JSON.
+        :raises ConfigurationError: the key has encrypted as many records as one key may.
+        """
+        data = self._encoded(RecordKind.JOURNAL, name, payload)
+        del payload  # SH-5
+        if isinstance(data, PAuthError):
+            raise data
+        return bytes(data)
+
+    def unseal(self, name: str, data: bytes | memoryview) -> dict[str, Any]:
+        """The payload that :meth:`seal` was given under the same name, in this process or another with the key.
+
+        :raises RecordTampered: changed, cut short or of another name; or plaintext where this storage encrypts.
+        :raises UnknownEncryptionKey: encrypted, and its key is not configured.
+        :raises UnsupportedRecord: of a newer pauth, or not of pauth.
+        """
+        data = memoryview(data)  # SH-5: plaintext would print
+        return self._codec.decode(RecordKind.JOURNAL, name, 0, data)
 
     async def take_lease(self, key: RecordKey, owner: str, *, ttl: float) -> Lease | None:
         """See :meth:`.CoordinatedTokenStorage.take_lease`."""
@@ -287,6 +310,13 @@ class DrivenTokenStorage:
 
     def _now(self) -> int:
         return milliseconds(self._clock.time())
+
+    def _encoded(self, kind: RecordKind, name: str, payload: Mapping[str, Any]) -> memoryview | PAuthError:
+        """The payload's bytes, or why there are none: for the caller to raise, once it has let go of the payload (SH-5)."""
+        try:
+            return memoryview(self._codec.encode(kind, name, 0, payload))
+        except PAuthError as error:
+            return error.with_traceback(None)
 
     def _put_of(self, write: Write) -> Put:
         check_version(write.expected_version)

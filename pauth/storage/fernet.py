@@ -36,7 +36,11 @@ class FernetKey:
     __slots__ = ("_fernet",)
 
     def __init__(self, key: bytes) -> None:
-        """:param key: 32 bytes; :raises ConfigurationError: not 32 bytes. Random they need not be: nothing is written with them."""
+        """A key from its bytes.
+
+        :param key: 32 bytes. Random they need not be: nothing is written with them.
+        :raises ConfigurationError: not 32 bytes.
+        """
         if not is_key(key):
             del key  # SH-5: tracebacks that show locals
             raise ConfigurationError("a Fernet key is 32 bytes, as text 44 characters of base64url, as Fernet.generate_key() gives it")

@@ -38,7 +38,11 @@ class EncryptionKey:
     """8 bytes derived from the key; stored beside what it encrypted, and not secret."""
 
     def __init__(self, key: bytes) -> None:
-        """:param key: 32 random bytes; :raises ConfigurationError: not 32 bytes, or not random."""
+        """A key from its bytes.
+
+        :param key: 32 random bytes.
+        :raises ConfigurationError: not 32 bytes, or not random.
+        """
         problem = _problem(key)
         if problem:
             del key  # SH-5: tracebacks that show locals

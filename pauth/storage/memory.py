@@ -22,8 +22,10 @@ from pauth.storage.arguments import (
     ttl_milliseconds,
     user_cursor,
 )
-from pauth.storage.base import Expiring, Lease, Listed, Page, Record, RecordKey, Write, check_user_id
+from pauth.storage.base import Expiring, Lease, Listed, Page, Record, RecordKey, Watch, Write, check_user_id
+from pauth.storage.identity import row_id
 from pauth.storage.payload import check_moment, json_copy, json_copy_flat
+from pauth.storage.watches import LocalWatches
 
 __all__ = ["MemoryTokenStorage", "PendingLogins", "RetiredVersions"]
 
@@ -163,6 +165,7 @@ class MemoryTokenStorage:
         self._retired = RetiredVersions()
         self._pending = PendingLogins(max_pending)
         self._leases = _Leases()
+        self._watches = LocalWatches()
         self._lock = threading.Lock()  # never held across an await
 
     def __repr__(self) -> str:
@@ -267,6 +270,10 @@ class MemoryTokenStorage:
         with self._lock:
             return len(self._entries) if namespace is None else sum(1 for _ in self._of(namespace))
 
+    async def watch(self, changed: Callable[[bytes | None], None]) -> Watch:
+        """See :meth:`.WatchableTokenStorage.watch`."""
+        return self._watches.add(changed)
+
     async def aclose(self) -> None:
         """Does nothing: there is nothing to let go of, and the records stay."""
 
@@ -316,6 +323,8 @@ class MemoryTokenStorage:
             number = next(self._numbers) if current is None else current.number
             entry = _Entry(*frozen, (version or self._retired.last(identity)) + 1, now, expires_at, lineage, number)
             self._entries[identity] = entry
+        if self._watches.all:
+            self._watches.tell(row_id(*identity))
         return entry
 
     def _delete(self, identity: tuple[str, str], expected_version: int | None) -> bool:
@@ -325,6 +334,8 @@ class MemoryTokenStorage:
                 return False
             del self._entries[identity]
             self._retired.remember(identity, entry.version)
+        if self._watches.all:
+            self._watches.tell(row_id(*identity))
         return True
 
 

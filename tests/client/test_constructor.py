@@ -167,13 +167,13 @@ async def test_options_for_a_private_network(bench: Bench) -> None:
 
 
 async def test_the_refresh_policy_is_used(bench: Bench) -> None:
-    eager = bench.client(refresh_policy=RefreshPolicy(soft_margin=360, hard_margin=0))
-    await bench.log_in(eager)
-    bench.clock.advance(3239)
-    await eager.get_token("alice")
+    eager = bench.client(refresh_policy=RefreshPolicy(soft_margin=360, hard_margin=360))  # a twentieth of an hour
+    first = await bench.log_in(eager)
+    bench.clock.advance(3419)
+    assert await eager.get_token("alice") == first.token
     assert bench.refreshes() == 0
     bench.clock.advance(2)
-    await eager.get_token("alice")
+    assert await eager.get_token("alice") != first.token
     assert bench.refreshes() == 1
 
 

@@ -19,6 +19,7 @@ from pauth import (
 from pauth.errors import InvalidUserId
 from pauth.testing import faults, token_hash
 from tests.client.kit import STORAGES, Bench, record_of
+from tests.refresh.kit import landed
 
 
 async def reason(client: OAuth2Client, user: str = "alice") -> str:
@@ -64,6 +65,8 @@ async def test_a_503_costs_nothing_while_the_token_is_valid(bench: Bench) -> Non
     bench.clock.advance(3400)
     bench.server.script("token", faults.status(503))
     assert (await client.get_token("alice")).access_token == login.token.access_token
+    await landed(client)
+    assert bench.refreshes() == 1
     bench.clock.advance(3601)
     assert (await client.get_token("alice")).access_token != login.token.access_token
 

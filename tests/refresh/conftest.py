@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from pauth.testing import ManualClock
-from tests.refresh.kit import KINDS, FaultyStorage, Rotating, Storage, World, close, make_storage, world
+from tests.refresh.faulty import FaultyStorage
+from tests.refresh.kit import KINDS, Storage, World, close, make_storage, world
+from tests.refresh.rotating import Rotating
 
 
 @pytest.fixture

@@ -1,25 +1,23 @@
-"""What the refresh tests share: a server with clients of it, storages of every kind, and storages that fail as scripted."""
+"""What the refresh tests share: a server with clients of it, and storages of every kind."""
 
 from __future__ import annotations
 
 import asyncio
 import copy
 import threading
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from pauth.client import OAuth2Client
 from pauth.core.metadata import ServerMetadata
-from pauth.core.token import Token, token_to_dict
-from pauth.errors import ReauthorizationRequired, StorageUnavailable
+from pauth.core.token import Token
 from pauth.providers import Provider
 from pauth.refresh.coordinator import RefreshCoordinator
-from pauth.refresh.policy import RefreshPolicy
-from pauth.refresh.stored import StoredGrant, read_grant
+from pauth.refresh.flight import drain
+from pauth.refresh.stored import Attempts, StoredGrant, read_grant
 from pauth.secret import Secret
 from pauth.storage import (
     AsyncTokenStorage,
@@ -28,7 +26,6 @@ from pauth.storage import (
     DatabaseTokenStorage,
     EncryptionKey,
     MemoryTokenStorage,
-    Record,
     RecordKey,
     coordinated,
 )
@@ -36,6 +33,10 @@ from pauth.testing import AuthorizationServer, Client, LedgerEntry, ManualClock,
 
 CALLBACK: Final = "https://app.example/callback"
 LIFETIME: Final = 3600.0
+FRESH: Final = 3299.0
+"""So long after its issue no token of :data:`LIFETIME` is refreshed ahead of its expiry: 300 seconds are left, and a bit."""
+STALE: Final = 3451.0
+"""So long after its issue every one of them is: not even half of the 300 seconds is left."""
 NAMESPACE: Final = "acme"
 KEY: Final = RecordKey(NAMESPACE, "alice")
 
@@ -53,6 +54,12 @@ async def settle() -> None:
     """Let the event loop turn until whoever can go on without I/O has come to a stop."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+async def landed(asker: OAuth2Client | RefreshCoordinator) -> None:
+    """Return when nothing goes on behind the scenes that was begun here."""
+    coordinator = asker._tokens if isinstance(asker, OAuth2Client) else asker  # pyright: ignore[reportPrivateUsage]
+    await drain(set(coordinator._begun))  # pyright: ignore[reportPrivateUsage]
 
 
 async def passing(clock: ManualClock, work: Awaitable[Any]) -> Any:
@@ -123,92 +130,6 @@ def database(folder: Path, clock: ManualClock, key: EncryptionKey) -> DatabaseTo
     return DatabaseTokenStorage(f"sqlite+aiosqlite:///{folder / 'tokens.db'}", encryption_key=key, clock=clock, timeout=120.0)
 
 
-Write: TypeAlias = Callable[[], Awaitable[Record | None]]
-Fault: TypeAlias = Callable[[Write], Awaitable[Record | None]]
-
-
-async def refuse(write: Write) -> Record | None:
-    """Nothing is written."""
-    raise StorageUnavailable("the disk is full")
-
-
-async def lose(write: Write) -> Record | None:
-    """It is written, and nobody is told."""
-    await write()
-    raise StorageUnavailable("the connection was lost")
-
-
-async def work(write: Write) -> Record | None:
-    return await write()
-
-
-class Hold:
-    """The write waits until it is released."""
-
-    def __init__(self) -> None:
-        self.arrived = asyncio.Event()
-        self.released = asyncio.Event()
-
-    async def wait(self) -> None:
-        self.arrived.set()
-        await self.released.wait()
-
-    async def __call__(self, write: Write) -> Record | None:
-        await self.wait()
-        return await write()
-
-
-class FaultyStorage(MemoryTokenStorage):
-    """A storage whose writes and reads fail as scripted, and which knows what it has acknowledged."""
-
-    def __init__(self, clock: ManualClock | None = None) -> None:
-        super().__init__(clock=clock)
-        self.faults: deque[Fault] = deque()
-        self.load_faults: deque[Exception | None] = deque()
-        self.before_load: Callable[[int], Awaitable[object]] | None = None
-        self.stale: Record | None = None
-        """What the next ``load`` gives instead of the record of the moment, if anything."""
-        self.loads = 0
-        self.acknowledged: set[Secret] = set()
-        """The access tokens that it has confirmed to hold: it took them, or read them back."""
-
-    async def load(self, key: RecordKey) -> Record | None:
-        self.loads += 1
-        if self.before_load is not None:
-            await self.before_load(self.loads)
-        error = self.load_faults.popleft() if self.load_faults else None
-        if error is not None:
-            raise error
-        stale, self.stale = self.stale, None
-        record = stale or await super().load(key)
-        if record is not None:
-            self.acknowledged.add(Secret(record.tokens["access_token"]))
-        return record
-
-    def hold_next_load(self, key: RecordKey) -> Hold:
-        """Let the next reader of ``key`` read now, and have what it read when the hold is released: old by then."""
-        hold, number = Hold(), self.loads + 1
-
-        async def read_and_wait(loads: int) -> None:
-            if loads == number:
-                read = await MemoryTokenStorage.load(self, key)
-                await hold.wait()
-                self.stale = read
-
-        self.before_load = read_and_wait
-        return hold
-
-    async def replace(self, key: RecordKey, tokens: Mapping[str, Any], *, expected_version: int | None, **options: Any) -> Record | None:
-        async def write() -> Record | None:
-            return await super(FaultyStorage, self).replace(key, tokens, expected_version=expected_version, **options)
-
-        fault = self.faults.popleft() if self.faults else work
-        written = await fault(write)
-        if written is not None:
-            self.acknowledged.add(Secret(tokens["access_token"]))
-        return written
-
-
 @dataclass
 class World:
     """A server, its clock, and clients of it."""
@@ -274,61 +195,15 @@ async def stored(storage: Storage, user: str = "alice", namespace: str = NAMESPA
     return None if record is None else read_grant(record.tokens)
 
 
+async def attempts_of(storage: Storage, user: str = "alice") -> Attempts:
+    """What the storage holds about the attempts to refresh a user's token."""
+    grant = await stored(storage, user)
+    assert grant is not None
+    return grant.attempts
+
+
 async def stored_token(storage: Storage, user: str = "alice") -> Token:
     grant = await stored(storage, user)
     assert grant is not None
     assert grant.ended is None
     return grant.token
-
-
-@dataclass
-class Rotating:
-    """A strict server in a few lines: it exchanges each refresh token once, or fails as scripted."""
-
-    clock: ManualClock
-    lifetime: float | None = LIFETIME
-    sent: list[Secret] = field(default_factory=list[Secret])
-    script: deque[Callable[[], Awaitable[object]]] = field(default_factory=deque[Callable[[], Awaitable[object]]])
-    """Awaited before the next requests are answered; one that raises answers with its error."""
-
-    issued: int = 0
-    last: Token | None = None
-
-    def issue(self) -> Token:
-        self.issued += 1
-        now = self.clock.time()
-        self.last = Token(
-            Secret(f"CANARY-at-{self.issued}"),
-            refresh_token=Secret(f"CANARY-rt-{self.issued}"),
-            issued_at=now,
-            expires_at=None if self.lifetime is None else now + self.lifetime,
-        )
-        return self.last
-
-    async def __call__(self, token: Token) -> Token:
-        assert token.refresh_token is not None
-        self.sent.append(token.refresh_token)
-        if self.script:
-            await self.script.popleft()()
-        if self.last is None or token.refresh_token != self.last.refresh_token:
-            raise ReauthorizationRequired("the refresh token was used before", reason="invalid_grant")
-        return self.issue()
-
-    def coordinator(self, storage: CoordinatedTokenStorage, policy: RefreshPolicy | None = None) -> RefreshCoordinator:
-        return RefreshCoordinator(storage, self, refreshable=_has_refresh_token, policy=policy or RefreshPolicy(), clock=self.clock)
-
-    async def stored_expired(self, storage: CoordinatedTokenStorage, key: RecordKey = KEY) -> Token:
-        """Store a first token, and let it expire."""
-        token = self.issue()
-        await storage.replace(key, token_to_dict(token), expected_version=None, expires_at=token.expires_at)
-        self.clock.advance(self.lifetime or LIFETIME)
-        return token
-
-
-def _has_refresh_token(token: Token) -> bool:
-    return token.refresh_token is not None
-
-
-def foreign(token: Token, marker: str) -> Token:
-    """Another token, as another process might have stored it meanwhile."""
-    return replace(token, access_token=Secret(f"CANARY-at-{marker}"), refresh_token=Secret(f"CANARY-rt-{marker}"))

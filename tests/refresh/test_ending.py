@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +12,11 @@ import pytest
 
 from pauth.core.token import Token, token_to_dict
 from pauth.errors import PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, TokenError
-from pauth.storage import EncryptionKey, MemoryTokenStorage
+from pauth.storage import DatabaseTokenStorage, EncryptionKey, MemoryTokenStorage
 from pauth.testing import faults
-from tests.refresh.kit import (
-    KEY,
-    FaultyStorage,
-    Hold,
-    Rotating,
-    Storage,
-    World,
-    database,
-    foreign,
-    is_hash_of,
-    passing,
-    refuse,
-    settle,
-    stored,
-    stored_token,
-)
+from tests.refresh.faulty import FaultyStorage, Hold, refuse
+from tests.refresh.kit import KEY, Storage, World, database, is_hash_of, passing, settle, stored, stored_token, until
+from tests.refresh.rotating import Rotating, foreign
 
 
 async def _reason(asking: Any) -> str:
@@ -125,24 +114,52 @@ async def test_rv_2_a_dead_grant_can_be_revoked_too(strict: World, storage: Stor
         assert strict.server.family_revoked("alice")
 
 
-async def test_rv_3_a_refresh_of_another_process_does_not_resurrect_the_record(strict: World, tmp_path: Path) -> None:
+@asynccontextmanager
+async def _two_processes(world: World, folder: Path) -> AsyncGenerator[tuple[DatabaseTokenStorage, DatabaseTokenStorage]]:
     key = EncryptionKey.generate()
-    ours, theirs = database(tmp_path, strict.clock, key), database(tmp_path, strict.clock, key)
+    ours, theirs = database(folder, world.clock, key), database(folder, world.clock, key)
     theirs.store_id = None  # so it does not share what the storages of one process share
-    async with strict.client(ours) as client, strict.client(theirs) as other:
+    yield ours, theirs
+    await ours.aclose()
+    await theirs.aclose()
+
+
+async def test_rv_3_a_refresh_of_another_process_ends_first_too(strict: World, tmp_path: Path) -> None:
+    async with _two_processes(strict, tmp_path) as (ours, theirs), strict.client(ours) as client, strict.client(theirs) as other:
+        await strict.log_in(client)
+        strict.expire()
+        hold = strict.server.script("token", faults.hold())
+        refreshing = asyncio.create_task(other.get_token("alice"))
+        await hold.arrived.wait()
+        revoking = asyncio.create_task(client.revoke("alice"))
+        await until(lambda: strict.clock.sleepers)  # it waits for the other's lease
+        assert not strict.revocations
+        hold.release()
+        token = await refreshing
+        await passing(strict.clock, revoking)
+        assert is_hash_of(strict.revocations[0].refresh_token_in, token.refresh_token)
+        assert strict.server.family_revoked("alice")
+        for storage in (ours, theirs):
+            assert await stored(storage) is None
+        strict.clock.advance(10)  # until then the other process may give what it has in memory
+        assert await _reason(other.get_token("alice")) == "not_logged_in"
+
+
+async def test_rv_3_a_refresh_of_another_process_does_not_resurrect_the_record(strict: World, tmp_path: Path) -> None:
+    """Its answer comes when its lease is over and the grant has ended."""
+    async with _two_processes(strict, tmp_path) as (ours, theirs), strict.client(ours) as client, strict.client(theirs) as other:
         await strict.log_in(client)
         strict.expire()
         hold = strict.server.script("token", faults.hold(applied=True))
         refreshing = asyncio.create_task(other.get_token("alice"))
         await hold.arrived.wait()
-        await client.revoke("alice")
+        await passing(strict.clock, client.revoke("alice"))
         hold.release()
         assert await _reason(refreshing) == "not_logged_in"
         for storage in (ours, theirs):
             assert await stored(storage) is None
         assert await _reason(other.get_token("alice")) == "not_logged_in"
-    await ours.aclose()
-    await theirs.aclose()
+    assert len(strict.refreshes) == 1
 
 
 async def test_rv_3_who_comes_while_the_mark_is_being_stored_waits_for_it(strict: World) -> None:

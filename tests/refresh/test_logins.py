@@ -8,27 +8,16 @@ from typing import Any
 
 import pytest
 
-from pauth.core.token import token_to_dict
+from pauth.core.token import Token, token_to_dict
 from pauth.errors import ReauthorizationRequired, StorageUnavailable
+from pauth.refresh import shared as module
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.stored import StoredGrant, read_grant, write_grant
 from pauth.storage import CoordinatedTokenStorage, MemoryTokenStorage, RecordKey
 from pauth.testing import ManualClock, faults
-from tests.refresh.kit import (
-    KEY,
-    FaultyStorage,
-    Hold,
-    Rotating,
-    Storage,
-    World,
-    lose,
-    passing,
-    refuse,
-    settle,
-    stored,
-    stored_token,
-    until,
-)
+from tests.refresh.faulty import FaultyStorage, Hold, WithoutLeases, lose, refuse
+from tests.refresh.kit import KEY, STALE, Storage, World, landed, passing, settle, stored, stored_token, until
+from tests.refresh.rotating import Rotating
 
 
 async def test_p6_the_login_stands_when_a_refresh_ends_after_it(strict: World, storage: Storage) -> None:
@@ -73,7 +62,9 @@ async def test_p6_the_login_stands_after_a_refresh_whose_token_was_never_stored(
             await passing(strict.clock, client.get_token("alice"))
         token = await strict.log_in(client)
         assert await client.get_token("alice") == token
-        strict.clock.advance(3301)
+        strict.clock.advance(STALE)
+        assert await client.get_token("alice") == token
+        await landed(client)
         newer = await client.get_token("alice")
         assert newer != token
         assert await stored_token(storage) == newer
@@ -123,11 +114,12 @@ async def test_p4_the_refresh_after_a_login_keeps_its_token_when_the_one_before_
     assert len(rotating.sent) == 2
 
 
-async def test_rv_3_a_write_whose_answer_was_lost_does_not_outlive_a_revocation(rotating: Rotating, faulty: FaultyStorage) -> None:
+async def test_rv_3_a_write_whose_answer_was_lost_does_not_outlive_a_revocation(rotating: Rotating, clock: ManualClock) -> None:
     """The refreshed token got stored, then marked as revoked, before the flight knew: it must not be handed out."""
-    coordinator = rotating.coordinator(faulty)
-    await rotating.stored_expired(faulty)
-    faulty.faults.append(lose)
+    storage = WithoutLeases(clock)
+    coordinator = rotating.coordinator(storage)
+    await rotating.stored_expired(storage)
+    storage.faults.append(lose)
     refreshing = asyncio.create_task(coordinator.get(KEY))
     await until(lambda: rotating.clock.sleepers)
     held = asyncio.Event()
@@ -137,7 +129,7 @@ async def test_rv_3_a_write_whose_answer_was_lost_does_not_outlive_a_revocation(
 
     ending = asyncio.create_task(coordinator.end(KEY, revoke))
     await settle()
-    grant = await stored(faulty)
+    grant = await stored(storage)
     assert grant == StoredGrant(grant.token, "revoked") if grant else False
     rotating.clock.advance(1)
     with pytest.raises(ReauthorizationRequired) as caught:
@@ -145,6 +137,28 @@ async def test_rv_3_a_write_whose_answer_was_lost_does_not_outlive_a_revocation(
     assert caught.value.reason == "revoked"
     held.set()
     await ending
+    assert await stored(storage) is None
+
+
+async def test_rv_3_a_revocation_waits_for_the_lease_of_a_refresh_whose_answer_was_lost(rotating: Rotating, faulty: FaultyStorage) -> None:
+    coordinator = rotating.coordinator(faulty)
+    await rotating.stored_expired(faulty)
+    faulty.faults.append(lose)
+    refreshing = asyncio.create_task(coordinator.get(KEY))
+    await until(lambda: rotating.clock.sleepers)
+    revoked: list[Token] = []
+
+    async def revoke(token: Token) -> None:
+        assert refreshing.done()
+        revoked.append(token)
+
+    ending = asyncio.create_task(coordinator.end(KEY, revoke))
+    await until(lambda: rotating.clock.sleepers == 2)
+    grant = await stored(faulty)
+    assert grant is not None
+    assert grant.ended is None
+    await passing(rotating.clock, ending)
+    assert revoked == [await refreshing] == [rotating.last]
     assert await stored(faulty) is None
 
 
@@ -210,7 +224,7 @@ async def test_p13_equal_storages_are_two(clock: ManualClock) -> None:
 def _slotted(clock: ManualClock) -> CoordinatedTokenStorage:
     """A storage of a user's own that cannot be weakly referenced."""
     inner = MemoryTokenStorage(clock=clock)
-    names = ("save_token", "get_token", "delete_token", "load", "replace", "remove", "put_pending", "take_pending", "aclose")
+    names = ("load", "replace", "remove", "take_lease", "extend_lease", "release_lease")
     made: Any = type("Slotted", (), {"__slots__": names})()
     for name in names:
         setattr(made, name, getattr(inner, name))
@@ -228,8 +242,6 @@ async def test_p1_a_storage_without_weak_references_is_shared_too(rotating: Rota
 
 
 async def test_p19_what_belongs_to_a_storage_goes_with_it(rotating: Rotating, clock: ManualClock) -> None:
-    from pauth.refresh import coordinator as module
-
     count = len(module._shared)  # pyright: ignore[reportPrivateUsage]
     storage = MemoryTokenStorage(clock=clock)
     coordinator = rotating.coordinator(storage)

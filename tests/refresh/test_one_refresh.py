@@ -12,7 +12,9 @@ import pytest
 from pauth.client import OAuth2Client
 from pauth.storage import MemoryTokenStorage
 from pauth.testing import faults
-from tests.refresh.kit import KEY, BlockingClass, FaultyStorage, Rotating, Storage, World, is_hash_of, stored_token
+from tests.refresh.faulty import FaultyStorage
+from tests.refresh.kit import KEY, BlockingClass, Storage, World, is_hash_of, stored_token
+from tests.refresh.rotating import Rotating
 
 
 async def _rush(world: World, storage: Storage, *, callers: int, clients: int = 10) -> None:

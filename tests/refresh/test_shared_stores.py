@@ -12,11 +12,13 @@ import pytest
 
 from pauth import EncryptionKey
 from pauth.errors import StorageUnavailable
-from pauth.refresh import coordinator as module
+from pauth.refresh import shared as module
 from pauth.refresh.flight import Flight, Flights
+from pauth.refresh.shared import shared_over
 from pauth.storage import DatabaseTokenStorage
 from pauth.testing import faults
-from tests.refresh.kit import FaultyStorage, passing, refuse, stored_token, world
+from tests.refresh.faulty import FaultyStorage, refuse
+from tests.refresh.kit import STALE, passing, settle, stored_token, world
 
 
 async def test_p1_two_storages_on_one_file_make_one_refresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,8 +46,8 @@ def test_p19_what_is_shared_goes_with_the_last_of_its_storages(tmp_path: Path) -
         return DatabaseTokenStorage(f"sqlite+aiosqlite:///{(tmp_path / 'a.db').as_posix()}", encryption_key=EncryptionKey.generate())
 
     one, other = storage(), storage()
-    shared = module._shared_over(one)  # pyright: ignore[reportPrivateUsage]
-    assert module._shared_over(other) is shared is module._shared_over(one)  # pyright: ignore[reportPrivateUsage]
+    shared = shared_over(one)
+    assert shared_over(other) is shared is shared_over(one)
     key = one.store_id
     assert key in module._shared  # pyright: ignore[reportPrivateUsage]
     del one
@@ -86,19 +88,25 @@ async def test_p4_closing_offers_an_unsaved_token_to_the_store_once_more(caplog:
         assert ("it is lost with this process" in caplog.text) is not healed
 
 
-async def test_p9_a_server_that_hangs_holds_nobody_up_whose_token_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_SOFT_PATIENCE", 0.01)
+async def test_p9_a_server_that_hangs_holds_nobody_up_whose_token_is_valid() -> None:
     async with world() as strict:
         storage = FaultyStorage(strict.clock)
         async with strict.client(storage) as client:
             token = await strict.log_in(client)
-            strict.clock.advance(3400)
+            strict.clock.advance(STALE)
             hanging = strict.server.script("token", faults.hold())
             assert await client.get_token("alice") == token
             await hanging.arrived.wait()
-            assert await client.get_token("alice") == token
+            for _ in range(3):
+                strict.clock.advance(1)
+                assert await client.get_token("alice") == token
+            waiting = asyncio.create_task(client.refresh("alice"))  # who wants another one joins the refresh that is under way
+            await settle()
+            assert not waiting.done()
             hanging.release()
-            assert await client.refresh("alice") != token
+            newer = await waiting
+            assert newer != token
+            assert await client.get_token("alice") == newer
             assert len(strict.refreshes) == 1
 
 

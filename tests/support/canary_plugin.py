@@ -6,7 +6,7 @@ At the end of every test these sinks are searched, and the test fails, naming th
 - warnings, also those that ``pytest.warns`` caught,
 - standard output and error of the test, also what ``capsys`` and click's ``CliRunner`` read,
 - every pauth error that was created: str, repr, args, attributes, notes, cause and context, and the locals of its frames inside pauth,
-- every file below the test's ``tmp_path``.
+- every file below the test's ``tmp_path``, and in the journal of the session (``PAUTH_JOURNAL``).
 
 What a test gets from elsewhere (the output of a subprocess) it hands to the ``canary`` fixture. A test that has files with secrets on purpose says
 ``@pytest.mark.plaintext_files``; no other sink can be switched off.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import warnings
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -137,8 +138,10 @@ class CanaryPlugin:
         result = yield
         # Here, not later: objects that only an error kept alive go while pytest still watches for ResourceWarning.
         self.canary.examine_errors()
-        if isinstance(folder, Path) and folder.is_dir() and item.get_closest_marker("plaintext_files") is None:
-            self.canary.leaks.extend(leaks_in_files(folder))
+        searched = [Path(os.environ.get("PAUTH_JOURNAL") or os.devnull)]
+        if isinstance(folder, Path) and item.get_closest_marker("plaintext_files") is None:
+            searched.append(folder)
+        self.canary.leaks.extend(leak for each in searched if each.is_dir() for leak in leaks_in_files(each))
         return result
 
     @pytest.hookimpl(wrapper=True)

@@ -29,8 +29,8 @@ from pauth.storage.files.keyfile import default_key_file, keyring_from_file
 from pauth.storage.files.leases import LeaseClock, MachineClock
 from pauth.storage.files.records import Records
 from pauth.storage.files.root import TokenFolder, error_for
-from pauth.storage.files.threads import Threads
 from pauth.storage.keys import Keyring, KeySource, conceal
+from pauth.storage.threads import Threads
 
 __all__ = ["EncryptedFileStorage", "FileDriver"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +10,7 @@ from pauth.clock import Clock
 from pauth.errors import ConfigurationError
 from pauth.secret import Secret
 from pauth.storage.arguments import check_timeout
+from pauth.storage.base import Watch
 from pauth.storage.driven import DrivenTokenStorage, chosen_keyring
 from pauth.storage.keys import Keyring, KeySource, conceal
 
@@ -73,4 +75,16 @@ class RedisTokenStorage(DrivenTokenStorage):
         check_timeout(timeout)
         target = links_for(url, timeout=timeout)
         driver = RedisDriver(target.make, prefix=prefix, retention=None if retention is None else round(retention * 1000), store=target.store)
+        self._redis = driver
         super().__init__(driver, keyring=keyring, namespace=namespace, timeout=timeout, clock=clock, coalesce=coalesce)
+
+    async def watch(self, changed: Callable[[bytes | None], None]) -> Watch:
+        """See :meth:`.WatchableTokenStorage.watch`.
+
+        Redis tells by itself (``CLIENT TRACKING``), on one connection more for each event loop that watches; in a cluster, one to each primary. A
+        connection that dies without a word is noticed within ten seconds, a server of a cluster that takes over from another within five. A
+        server that does not tell (because it is older than Redis 6, or because the user has no right to ask for it) is logged once.
+        """
+        if self._closed:
+            raise ConfigurationError("this token storage was closed")
+        return await self._redis.watch(changed)

@@ -9,7 +9,8 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import Any, Final, TypeAlias, TypeGuard
+from math import ceil, sqrt
+from typing import Any, Final, TypeAlias, TypeGuard, TypeVar
 
 from pauth.errors import PAuthError, UnsupportedRecord
 from pauth.storage.driver import Delete, ExpiringRow, Lease, Put, Row, UserRow
@@ -17,11 +18,16 @@ from pauth.storage.redis import scripts
 from pauth.storage.redis.errors import error_of_row
 from pauth.storage.redis.links import Command, Links
 from pauth.storage.redis.rows import (
+    EXPIRING_ENTRY,
     SHARDS,
+    USER_ENTRY,
+    Entries,
     Keys,
     delete_meta,
+    entries_in,
     expiring_bound,
     expiring_row,
+    heads_in,
     live_row,
     put_meta,
     put_rest,
@@ -30,8 +36,12 @@ from pauth.storage.redis.rows import (
     shard_of_entry,
     user_row,
 )
+from pauth.storage.redis.watch import RedisWatch, Watchers
+from pauth.storage.watches import Changed
 
 __all__ = ["RedisDriver"]
+
+T = TypeVar("T")
 
 _Batch: TypeAlias = tuple[Sequence[int], Sequence[int]]
 """What goes in one command: positions of rows, and the shards they are in."""
@@ -72,6 +82,7 @@ class RedisDriver:
         self._process = os.getpid()
         self._mutex = threading.Lock()
         self._checked = False
+        self._watchers = Watchers(self._keys)
 
     async def get_many(self, row_ids: Sequence[bytes]) -> Sequence[Row | Exception | None]:
         """See :meth:`.Driver.get_many`."""
@@ -144,15 +155,15 @@ class RedisDriver:
         """See :meth:`.Driver.take_lease`."""
         keys = (self._keys.lease(row_id), self._keys.fences[shard_of(row_id)])
         fence = await self._one(row_id, ("EVALSHA", scripts.TAKE_LEASE, 2, *keys, owner, ttl_ms))
-        return None if fence is None else Lease(_integer(fence), ttl_ms)
+        return None if fence is None else Lease(_of(int, fence), ttl_ms)
 
     async def extend_lease(self, row_id: bytes, owner: bytes, ttl_ms: int) -> bool:
         """See :meth:`.Driver.extend_lease`."""
-        return _integer(await self._one(row_id, ("EVALSHA", scripts.EXTEND_LEASE, 1, self._keys.lease(row_id), owner, ttl_ms))) == 1
+        return _of(int, await self._one(row_id, ("EVALSHA", scripts.EXTEND_LEASE, 1, self._keys.lease(row_id), owner, ttl_ms))) == 1
 
     async def release_lease(self, row_id: bytes, owner: bytes) -> bool:
         """See :meth:`.Driver.release_lease`."""
-        return _integer(await self._one(row_id, ("EVALSHA", scripts.RELEASE_LEASE, 1, self._keys.lease(row_id), owner))) == 1
+        return _of(int, await self._one(row_id, ("EVALSHA", scripts.RELEASE_LEASE, 1, self._keys.lease(row_id), owner))) == 1
 
     async def list_users(self, namespace: bytes | None, *, after: bytes, limit: int) -> Sequence[UserRow]:
         """See :meth:`.Driver.list_users`. A record that cannot be read is not listed."""
@@ -162,14 +173,14 @@ class RedisDriver:
         while shard < SHARDS and len(rows) < limit:
             size: int = min(limit - len(rows), _PAGE) if namespace is None else _PAGE  # of which there may be few in the namespace
             group = range(shard, min(shard + width, SHARDS))
-            entries = await self._entries(links, [(each, start if each == shard else b"(u") for each in group], b"(v", size)
-            looked = await self._look(links, list(zip(group, entries, strict=True)))
+            pages = await self._entries(links, [(each, start if each == shard else b"(u") for each in group], b"(v", USER_ENTRY, size)
+            looked = await self._look(links, [(each, page.known) for each, page in zip(group, pages, strict=True)])
             shard, start, width = shard + len(group), b"(u", 2 * width
-            for each, page, heads in zip(group, entries, looked, strict=True):
-                found = [user_row(entry[1:], head) for entry, head in zip(page, heads, strict=True) if head is not None and _is_in(namespace, head)]
-                rows.extend(found)
-                if len(page) == size:  # there may be more of this shard
-                    shard, start, width = each, b"(" + page[-1], 1
+            for each, page, heads in zip(group, pages, looked, strict=True):
+                found = zip(page.known, heads, strict=True)
+                rows.extend(user_row(entry[1:], head) for entry, head in found if head is not None and _is_in(namespace, head))
+                if page.last is not None:  # there may be more of this shard
+                    shard, start, width = each, b"(" + page.last, 1
                     break
         return rows[:limit]
 
@@ -179,11 +190,12 @@ class RedisDriver:
         rows: list[ExpiringRow] = []
         start, end = b"(" + expiring_bound(*after), b"(" + expiring_bound(before)
         while len(rows) < limit:
-            size = max(8, 2 * (limit - len(rows)) // SHARDS)
-            pages = await self._entries(links, [(shard, start) for shard in range(SHARDS)], end, size)
+            mean = (limit - len(rows)) / SHARDS
+            size = ceil(mean + 3 * sqrt(mean)) + 4  # so that the shard with the most of them seldom has more
+            pages = await self._entries(links, [(shard, start) for shard in range(SHARDS)], end, EXPIRING_ENTRY, size)
             # what a shard has not told yet comes after its last entry told
-            known_until = min((page[-1] for page in pages if len(page) == size), default=None)
-            entries = sorted(entry for page in pages for entry in page if known_until is None or entry <= known_until)
+            known_until = min((page.last for page in pages if page.last is not None), default=None)
+            entries = sorted(entry for page in pages for entry in page.known if known_until is None or entry <= known_until)
             taken = entries[: limit - len(rows)]
             by_shard = [(shard, list(group)) for shard, group in groupby(sorted(taken, key=shard_of_entry), key=shard_of_entry)]
             looked = await self._look(links, by_shard)
@@ -191,9 +203,12 @@ class RedisDriver:
             for (_, page), page_heads in zip(by_shard, looked, strict=True):
                 heads.update(zip(page, page_heads, strict=True))
             rows += [expiring_row(entry[9:], head) for entry in taken if (head := heads[entry]) is not None]
-            if known_until is None and len(taken) == len(entries):
+            if len(taken) < len(entries):
+                start = b"(" + taken[-1]
+            elif known_until is not None:
+                start = b"(" + known_until
+            else:
                 break
-            start = b"(" + taken[-1]
         return rows
 
     async def count(self, namespace: bytes | None) -> int:
@@ -203,8 +218,13 @@ class RedisDriver:
             total, after = total + len(rows), rows[-1].row_id
         return total
 
+    async def watch(self, changed: Changed) -> RedisWatch:
+        """See :meth:`.WatchableTokenStorage.watch`."""
+        return await self._watchers.watch(self._links_here(), changed)
+
     async def aclose(self) -> None:
         """See :meth:`.Driver.aclose`. A client of the user's stays open: these connections were never in its pool."""
+        await self._watchers.close()
         here = asyncio.get_running_loop()
         with self._mutex:
             links, self._links = self._links, {}
@@ -215,10 +235,14 @@ class RedisDriver:
                 with suppress(RuntimeError):  # it closed in this moment
                     asyncio.run_coroutine_threadsafe(each.close(), loop)
 
-    async def _here(self) -> Links:
+    def _links_here(self) -> Links:
         links = self._links.get(asyncio.get_running_loop())
         if links is None or self._process != os.getpid():
             links = self._open(asyncio.get_running_loop())
+        return links
+
+    async def _here(self) -> Links:
+        links = self._links_here()
         if not self._checked:
             await self._check_eviction(links)
         return links
@@ -287,16 +311,16 @@ class RedisDriver:
         for at, reply in zip(doubtful, replies, strict=True):
             answers[at] = _row(reply)
 
-    async def _entries(self, links: Links, starts: Sequence[tuple[int, bytes]], end: bytes, size: int) -> list[list[bytes]]:
-        """From each index, the entries between two bounds."""
-        commands = [(shard, ("ZRANGEBYLEX", self._keys.indexes[shard], start, end, "LIMIT", 0, size)) for shard, start in starts]
-        return [_list(reply) for reply in await links.run(commands)]
+    async def _entries(self, links: Links, starts: Sequence[tuple[int, bytes]], end: bytes, length: int, size: int) -> list[Entries]:
+        """From each index, the entries between two bounds, at most ``size`` of each."""
+        commands = [(shard, ("EVALSHA", scripts.RANGE, 1, self._keys.indexes[shard], start, end, size, length)) for shard, start in starts]
+        return [entries_in(reply if isinstance(reply, bytes) else _list(reply), length, size) for reply in await links.run(commands)]
 
     async def _look(self, links: Links, entries: Sequence[tuple[int, Sequence[bytes]]]) -> list[list[bytes | None]]:
         """For each entry of each shard the head of its record; ``None`` if it has gone."""
         commands = [(shard, self._script(scripts.LOOK, [shard], [entry[-32:] for entry in page], page)) for shard, page in entries if page]
         replies = iter(await links.run(commands)) if commands else iter(())
-        return [_list(next(replies)) if page else [] for _, page in entries]
+        return [heads_in(_of(bytes, next(replies)), len(page)) if page else [] for _, page in entries]
 
 
 def _batches(row_ids: Sequence[bytes], *, one: bool) -> list[_Batch]:
@@ -339,16 +363,18 @@ def _version(answer: Any) -> int | Exception | None:
     return answer if answer is None or isinstance(answer, int | PAuthError) else _unsupported()
 
 
-def _integer(answer: Any) -> int:
-    if not isinstance(answer, int):
-        raise _unsupported()
-    return answer
-
-
 def _list(answer: Any) -> list[Any]:
     if isinstance(answer, Exception):
         raise answer
     if not _is_list(answer):
+        raise _unsupported()
+    return answer
+
+
+def _of(kind: type[T], answer: Any) -> T:
+    if isinstance(answer, Exception):
+        raise answer
+    if not isinstance(answer, kind):
         raise _unsupported()
     return answer
 

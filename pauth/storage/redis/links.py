@@ -7,8 +7,9 @@ again whose answer was lost, and a compare-and-set that is sent twice says "some
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Protocol, TypeAlias
 
 from redis import exceptions
@@ -18,12 +19,14 @@ from pauth.storage.redis.errors import error_for
 from pauth.storage.redis.rows import SHARDS, SLOTS
 from pauth.storage.redis.scripts import SOURCES
 
-__all__ = ["Address", "ClusterLinks", "Command", "Connection", "Links", "SingleLinks"]
+__all__ = ["Address", "ClusterLinks", "Command", "Connection", "Links", "Maker", "SingleLinks", "drop", "packed", "read_answer"]
 
 Command: TypeAlias = tuple[Any, ...]
 Address: TypeAlias = tuple[str, int]
 Connection: TypeAlias = Any
 """A connection of redis-py's, which is untyped in most of its versions."""
+
+Maker: TypeAlias = Callable[[], Connection]
 
 _MAX_CONNECTIONS: Final = 8
 """To one server, in one event loop. Who comes when all are in use waits for one."""
@@ -39,12 +42,25 @@ class Links(Protocol):
     one_server: bool
     """Whether one command may name keys of several shards."""
 
+    timeout: float
+    """Seconds after which an operation is given up."""
+
+    moves_within: float | None
+    """Seconds after which other servers may be the ones that take writes; ``None`` if there is one, and connecting finds it."""
+
     async def run(self, commands: Sequence[tuple[int, Command]]) -> list[Any]:
         """The answer to each command, given with its shard: bytes, whatever the client would decode. Errors of a command are its answer."""
         ...
 
     async def ask(self, command: Command) -> list[Any]:
         """The answers of every server to a command that names no key, where they may be had."""
+        ...
+
+    async def servers(self) -> Mapping[Address | None, Maker]:
+        """The servers that take writes now: by address, what makes connections to listen on, which nobody here closes.
+
+        :raises PAuthError: it cannot be told.
+        """
         ...
 
     async def close(self) -> None:
@@ -55,7 +71,7 @@ class Links(Protocol):
 class _Server:
     """The connections to one server."""
 
-    def __init__(self, make: Callable[[], Connection]) -> None:
+    def __init__(self, make: Maker) -> None:
         self._make = make
         self._idle: list[Connection] = []
         self._free = asyncio.Semaphore(_MAX_CONNECTIONS)
@@ -74,13 +90,13 @@ class _Server:
                 elif await _is_stale(connection):
                     await connection.disconnect(nowait=True)
                     await connection.connect()
-                await connection.send_packed_command(_packed(commands), check_health=False)
-                answers = [await _answer(connection) for _ in commands]
+                await connection.send_packed_command(packed(commands), check_health=False)
+                answers = [await read_answer(connection) for _ in commands]
             except BaseException:
-                await _drop(connection)
+                await drop(connection)
                 raise
             if self._closed or any(isinstance(answer, exceptions.ReadOnlyError) for answer in answers):
-                await _drop(connection)  # of a server that has become a replica: its name may lead to the new master now
+                await drop(connection)  # of a server that has become a replica: its name may lead to the new master now
             else:
                 self._idle.append(connection)
         return answers
@@ -103,7 +119,7 @@ class _Server:
         await asyncio.sleep(0)  # for those dropped a moment ago, if the event loop is about to end
 
 
-def _packed(commands: Sequence[Command]) -> bytes:
+def packed(commands: Sequence[Command]) -> bytes:
     """Commands as Redis reads them, in one piece. There must be one: a transport that is given nothing to write may never close."""
     parts: list[bytes | memoryview] = []
     for command in commands:
@@ -117,7 +133,8 @@ def _packed(commands: Sequence[Command]) -> bytes:
     return b"".join(parts)
 
 
-async def _answer(connection: Connection) -> Any:
+async def read_answer(connection: Connection) -> Any:
+    """The next answer, in bytes; the error of a command is one."""
     try:
         return await connection.read_response(disable_decoding=True)
     except exceptions.ResponseError as error:
@@ -134,7 +151,8 @@ async def _is_stale(connection: Connection) -> bool:
         return True
 
 
-async def _drop(connection: Connection) -> None:
+async def drop(connection: Connection) -> None:
+    """Close a connection at once, if it is still open."""
     with suppress(exceptions.RedisError, OSError, RuntimeError):  # what cannot be closed is closed already, or its event loop is
         await connection.disconnect(nowait=True)
 
@@ -142,30 +160,37 @@ async def _drop(connection: Connection) -> None:
 class SingleLinks:
     """One server: a standalone one, or the one that Sentinel says is the master.
 
+    :param listen: makes connections to listen on: of RESP2, on which silence is no error.
     :param release: called when the links are closed.
     """
 
     one_server = True
+    moves_within: float | None = None
 
-    def __init__(self, make: Callable[[], Connection], *, timeout: float, release: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(self, make: Maker, *, listen: Maker, timeout: float, release: Callable[[], Awaitable[None]] | None = None) -> None:
         self._server = _Server(make)
-        self._timeout = timeout
+        self._listen = listen
+        self.timeout = timeout
         self._release = release
 
     async def run(self, commands: Sequence[tuple[int, Command]]) -> list[Any]:
         """See :meth:`Links.run`."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 answers = await self._server.run([command for _, command in commands])
         except Exception as error:  # noqa: BLE001  # a credential provider may raise anything, and nothing foreign may get out
-            failure = error_for(error, timeout=self._timeout)
+            failure = error_for(error, timeout=self.timeout)
         else:
-            return [error_for(answer, timeout=self._timeout) if isinstance(answer, Exception) else answer for answer in answers]
+            return [error_for(answer, timeout=self.timeout) if isinstance(answer, Exception) else answer for answer in answers]
         raise failure
 
     async def ask(self, command: Command) -> list[Any]:
         """See :meth:`Links.ask`."""
         return await self.run([(0, command)])
+
+    async def servers(self) -> Mapping[Address | None, Maker]:
+        """See :meth:`Links.servers`."""
+        return {None: self._listen}
 
     async def close(self) -> None:
         """See :meth:`Links.close`."""
@@ -179,23 +204,27 @@ class ClusterLinks:
     """A Redis Cluster: each shard is at the server that has its slot.
 
     :param make: a connection to an address.
+    :param listen: one to listen on: of RESP2, on which silence is no error.
     :param seeds: addresses of some of its servers.
     :param remap: what address a server is reached by, for clusters behind an address translation.
     """
 
     one_server = False
+    moves_within: float | None = 5.0
 
     def __init__(
         self,
         make: Callable[[str, int], Connection],
         seeds: Sequence[Address],
         *,
+        listen: Callable[[str, int], Connection],
         timeout: float,
         remap: Callable[[str, int], Address] | None = None,
     ) -> None:
         self._make = make
+        self._listen = listen
         self._seeds = list(seeds)
-        self._timeout = timeout
+        self.timeout = timeout
         self._remap = remap or _as_is
         self._servers: dict[Address, _Server] = {}
         self._places: list[Address | None] = [None] * SHARDS
@@ -208,7 +237,7 @@ class ClusterLinks:
         answers: list[Any] = [_UNANSWERED] * len(commands)
         failure: Exception | None = None
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 waiting: Sequence[int] = range(len(commands))
                 for attempt in range(_REDIRECTIONS):
                     if self._outdated:
@@ -223,13 +252,19 @@ class ClusterLinks:
         return [self._final(failure or StorageUnavailable(_MOVING) if answer is _UNANSWERED else answer) for answer in answers]
 
     def _final(self, answer: Any) -> Any:
-        return error_for(answer, timeout=self._timeout) if isinstance(answer, Exception) else answer
+        return error_for(answer, timeout=self.timeout) if isinstance(answer, Exception) else answer
 
     async def ask(self, command: Command) -> list[Any]:
         """See :meth:`Links.ask`."""
         # one shard of each server
         await self.run([])
         return await self.run([(shard, command) for shard in {place: shard for shard, place in enumerate(self._places)}.values()])
+
+    async def servers(self) -> Mapping[Address | None, Maker]:
+        """See :meth:`Links.servers`."""
+        async with self._looking:
+            await self._find()
+        return {place: partial(self._listen, *place) for place in self._places if place is not None}
 
     async def close(self) -> None:
         """See :meth:`Links.close`."""
@@ -266,7 +301,7 @@ class ClusterLinks:
         if place is None:
             return [exceptions.ClusterDownError("no server has the slot")] * len(commands)
         # one that hangs must leave the others' answers time to be given, and hold up who comes next no more than it has to
-        patience = self._timeout / (16 if place in self._silent else 2)
+        patience = self.timeout / (16 if place in self._silent else 2)
         try:
             async with asyncio.timeout(patience):
                 answers = await self._server_at(place).run(commands)
@@ -285,7 +320,7 @@ class ClusterLinks:
         # the slot is on its way to that server, which answers for it only to who says ASKING
         with_text = ("EVAL", SOURCES[command[1]], *command[2:]) if command[0] == "EVALSHA" else command
         try:
-            async with asyncio.timeout(self._timeout / 2):
+            async with asyncio.timeout(self.timeout / 2):
                 return (await self._server_at(place).exchange([("ASKING",), with_text]))[1]
         except Exception as error:  # noqa: BLE001  # as above
             return error
@@ -297,27 +332,29 @@ class ClusterLinks:
         return server
 
     async def _look(self) -> None:
-        """Ask any server where the slots are."""
         async with self._looking:
-            if not self._outdated:
-                return
-            failure: Exception | None = None
-            known = dict.fromkeys([*(place for place in self._places if place), *self._seeds])
-            for place in sorted(known, key=self._silent.__contains__):
-                try:
-                    async with asyncio.timeout(self._timeout / 3):  # a server that hangs must not keep us from the next
-                        (answer,) = await self._server_at(place).exchange([("CLUSTER", "SLOTS")])
-                except Exception as error:  # noqa: BLE001  # as above
-                    failure = error_for(error, timeout=self._timeout)
-                    if isinstance(error, TimeoutError):
-                        self._silent.add(place)
-                    continue
-                if isinstance(answer, exceptions.ResponseError):
-                    failure = _refusal(answer, self._timeout)
-                    continue
-                self._places = self._places_in(answer, place)
-                self._outdated = False
-                return
+            if self._outdated:
+                await self._find()
+
+    async def _find(self) -> None:
+        """Ask any server where the slots are."""
+        failure: Exception | None = None
+        known = dict.fromkeys([*(place for place in self._places if place), *self._seeds])
+        for place in sorted(known, key=self._silent.__contains__):
+            try:
+                async with asyncio.timeout(self.timeout / 3):  # a server that hangs must not keep us from the next
+                    (answer,) = await self._server_at(place).exchange([("CLUSTER", "SLOTS")])
+            except Exception as error:  # noqa: BLE001  # as above
+                failure = error_for(error, timeout=self.timeout)
+                if isinstance(error, TimeoutError):
+                    self._silent.add(place)
+                continue
+            if isinstance(answer, exceptions.ResponseError):
+                failure = _refusal(answer, self.timeout)
+                continue
+            self._places = self._places_in(answer, place)
+            self._outdated = False
+            return
         raise failure or StorageUnavailable("no server of the Redis Cluster is known")
 
     def _places_in(self, answer: list[Any], asked: Address) -> list[Address | None]:

@@ -12,19 +12,24 @@ from __future__ import annotations
 
 import re
 import struct
-from binascii import crc_hqx, hexlify
-from typing import Final
+from binascii import crc_hqx, hexlify, unhexlify
+from typing import Final, NamedTuple
 
 from pauth.errors import ConfigurationError, UnsupportedRecord
 from pauth.storage.driver import Delete, ExpiringRow, Put, Row, UserRow
 
 __all__ = [
+    "EXPIRING_ENTRY",
     "SHARDS",
     "SLOTS",
+    "USER_ENTRY",
+    "Entries",
     "Keys",
     "delete_meta",
+    "entries_in",
     "expiring_bound",
     "expiring_row",
+    "heads_in",
     "live_row",
     "put_meta",
     "put_rest",
@@ -53,6 +58,13 @@ _KEY_ID: Final = 4
 _BIAS: Final = 1 << 52
 """Added to times, so that their bytes are in order, and exact in Lua's floating-point numbers, before 1970 too."""
 
+USER_ENTRY: Final = 33
+"""How long an index's entry is that stands for a record, in bytes."""
+
+EXPIRING_ENTRY: Final = 41
+"""How long one is that stands for a record's expiry."""
+
+_STRANGE: Final = "an index of pauth's in Redis does not hold what this version of pauth writes"
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}", re.ASCII)
 
 
@@ -71,7 +83,8 @@ class Keys:
         if not _PREFIX.fullmatch(prefix):
             raise ConfigurationError("a Redis key prefix must be 1 to 64 of the characters A-Z a-z 0-9 _ . : -")
         tagged = [b"%s:{%s}:" % (prefix.encode(), tag) for tag in _TAGS]
-        self._records = [start + b"r:" for start in tagged]
+        self.records: list[bytes] = [start + b"r:" for start in tagged]
+        """What the keys of records begin with, by shard."""
         self._leases = [start + b"l:" for start in tagged]
         self._pending = [start + b"p:" for start in tagged]
         self.indexes: list[bytes] = [start + b"i" for start in tagged]
@@ -79,7 +92,15 @@ class Keys:
 
     def record(self, row_id: bytes) -> bytes:
         """The key of a row's record."""
-        return self._records[row_id[0] >> 3] + hexlify(row_id)
+        return self.records[row_id[0] >> 3] + hexlify(row_id)
+
+    def row_of(self, key: bytes) -> bytes | None:
+        """The row whose record has this key; ``None`` if it is no key of a record's."""
+        try:
+            row_id = unhexlify(key[-64:])
+        except ValueError:
+            return None
+        return row_id if len(row_id) == 32 and self.record(row_id) == key else None
 
     def lease(self, row_id: bytes) -> bytes:
         """The key of a row's lease."""
@@ -162,6 +183,47 @@ def expiring_row(row_id: bytes, head: bytes) -> ExpiringRow:
 def expiring_bound(moment: int, row_id: bytes = b"") -> bytes:
     """Where a moment stands in the order of an index, all of whose entries before it are earlier ones."""
     return b"e" + struct.pack(">Q", min(max(moment + _BIAS, 0), 2**64 - 1)) + row_id
+
+
+class Entries(NamedTuple):
+    """Some of an index."""
+
+    known: list[bytes]
+    """Those that this version of pauth knows."""
+
+    last: bytes | None
+    """After which there may be more; ``None`` if these are all."""
+
+
+def entries_in(reply: bytes | list[bytes], length: int, size: int) -> Entries:
+    """What was told of an index.
+
+    :param reply: entries in one piece, or each by itself if some are not ``length`` bytes long.
+    :param size: how many were asked for, at most.
+    :raises UnsupportedRecord: it cannot be that.
+    """
+    if isinstance(reply, list):
+        return Entries([entry for entry in reply if len(entry) == length], reply[-1] if len(reply) == size else None)
+    if len(reply) % length:
+        raise UnsupportedRecord(_STRANGE)
+    known = [reply[at : at + length] for at in range(0, len(reply), length)]
+    return Entries(known, known[-1] if len(known) == size else None)
+
+
+def heads_in(reply: bytes, count: int) -> list[bytes | None]:
+    """The heads of so many records with their names, each after its length; ``None`` for one of which there is nothing.
+
+    :raises UnsupportedRecord: they are not that.
+    """
+    heads: list[bytes | None] = []
+    at = 0
+    while at < len(reply):
+        begins = at + 4
+        at = begins + int.from_bytes(reply[at:begins], "big")
+        heads.append(reply[begins:at] or None)
+    if at != len(reply) or len(heads) != count:
+        raise UnsupportedRecord(_STRANGE)
+    return heads
 
 
 def shard_of_entry(entry: bytes) -> int:

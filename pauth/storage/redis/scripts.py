@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-__all__ = ["DELETE", "EXTEND_LEASE", "LOOK", "PUT", "RELEASE_LEASE", "SOURCES", "TAKE_LEASE"]
+__all__ = ["DELETE", "EXTEND_LEASE", "LOOK", "PUT", "RANGE", "RELEASE_LEASE", "REWRITE", "SOURCES", "TAKE_LEASE"]
 
 _READ_HEAD: Final = """
 local read_only = false
@@ -126,14 +126,27 @@ return answers
 """
 )
 
-# KEYS: an index, then records. ARGV: the entry of each record in that index. Gives the head, namespace and user id of each, or false.
+# KEYS: an index. ARGV: two bounds, how many entries at most, how long each is. Gives them in one piece: for many small answers a client needs
+# longer than for all else. If one is of another length, so that this version of pauth did not write it, they come one by one.
+_RANGE: Final = """
+local found = redis.pcall('ZRANGEBYLEX', KEYS[1], ARGV[1], ARGV[2], 'LIMIT', 0, ARGV[3])
+if found.err then return found end
+local length = tonumber(ARGV[4])
+for _, each in ipairs(found) do
+  if #each ~= length then return found end
+end
+return table.concat(found)
+"""
+
+# KEYS: an index, then records. ARGV: the entry of each record in that index. Gives the head, namespace and user id of each in one piece,
+# each after its length (4); nothing after a length of 0.
 # What the index still names although its record has run out or was evicted is taken from the index; what cannot be read is left alone.
 _LOOK: Final = (
     _READ_HEAD
     + """
 local answers = {}
 for i = 2, #KEYS do
-  local entry, answer = ARGV[i - 1], false
+  local entry, answer = ARGV[i - 1], ''
   local head = head_of(KEYS[i])
   if head and string.sub(head, 4, 4) == 'L' and (string.byte(entry) == 117 or
       (string.byte(head, 13) % 2 == 1 and string.sub(head, 22, 29) == string.sub(entry, 2, 9))) then
@@ -142,10 +155,10 @@ for i = 2, #KEYS do
   elseif head then
     redis.pcall('ZREM', KEYS[1], entry)
   end
-  answers[i - 1] = answer
+  answers[i - 1] = struct.pack('>I4', #answer) .. answer
 end
 if read_only then return redis.error_reply('READONLY nothing was written') end
-return answers
+return table.concat(answers)
 """
 )
 
@@ -193,11 +206,12 @@ def _sha(source: str) -> str:
 
 PUT: Final = _sha(_PUT)
 DELETE: Final = _sha(_DELETE)
+RANGE: Final = _sha(_RANGE)
 LOOK: Final = _sha(_LOOK)
 REWRITE: Final = _sha(_REWRITE)
 TAKE_LEASE: Final = _sha(_TAKE_LEASE)
 EXTEND_LEASE: Final = _sha(_EXTEND_LEASE)
 RELEASE_LEASE: Final = _sha(_RELEASE_LEASE)
 
-SOURCES: Final = {_sha(source): source for source in (_PUT, _DELETE, _LOOK, _REWRITE, _TAKE_LEASE, _EXTEND_LEASE, _RELEASE_LEASE)}
+SOURCES: Final = {_sha(source): source for source in (_PUT, _DELETE, _RANGE, _LOOK, _REWRITE, _TAKE_LEASE, _EXTEND_LEASE, _RELEASE_LEASE)}
 """The text of each script by its name: for a server that does not know it, or not any more."""

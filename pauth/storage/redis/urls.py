@@ -155,8 +155,14 @@ def _connector(pool: Any, *, apart: Mapping[str, Any] | None = None) -> Callable
     return lambda: pool.connection_class(**options)
 
 
+def _listener(pool: Any, *, apart: Mapping[str, Any] | None = None) -> Callable[[], Connection]:
+    """The same for connections to listen on. What redis-py does besides to those of RESP3 it refuses to do without."""
+    apart = {**(apart or {}), "protocol": 2, "socket_timeout": None}
+    return _connector(pool, apart=apart | {name: None for name in pool.connection_kwargs if "maint_notifications" in name})
+
+
 def _from_pool(pool: Any, timeout: float) -> Target:
-    return Target(lambda: SingleLinks(_connector(pool), timeout=timeout), _store_of(pool))
+    return Target(lambda: SingleLinks(_connector(pool), listen=_listener(pool), timeout=timeout), _store_of(pool))
 
 
 def _sentinel(parsed: _Parsed, timeout: float) -> Target:
@@ -187,7 +193,7 @@ def _sentinel(parsed: _Parsed, timeout: float) -> Target:
             for sentinel in manager.sentinels:
                 await sentinel.aclose()
 
-        return SingleLinks(_connector(pool), timeout=timeout, release=release)
+        return SingleLinks(_connector(pool), listen=_listener(pool), timeout=timeout, release=release)
 
     return Target(make, _sentinel_store(parsed.service, parsed.options.get("db", 0), parsed.hosts))
 
@@ -208,7 +214,10 @@ def _cluster(parsed: _Parsed, timeout: float) -> Target:
     def connect(host: str, port: int) -> Connection:
         return _connector(pool, apart={"host": host, "port": port})()
 
-    return Target(lambda: ClusterLinks(connect, parsed.hosts, timeout=timeout), ("redis+cluster", *_places(parsed.hosts)))
+    def listen(host: str, port: int) -> Connection:
+        return _listener(pool, apart={"host": host, "port": port})()
+
+    return Target(lambda: ClusterLinks(connect, parsed.hosts, listen=listen, timeout=timeout), ("redis+cluster", *_places(parsed.hosts)))
 
 
 def _from_cluster(client: RedisCluster, timeout: float) -> Target:
@@ -220,9 +229,12 @@ def _from_cluster(client: RedisCluster, timeout: float) -> Target:
         # redis_connect_func would make it a reader of replicas
         return _connector(seed, apart={"host": host, "port": port, "redis_connect_func": None})()
 
+    def listen(host: str, port: int) -> Connection:
+        return _listener(seed, apart={"host": host, "port": port, "redis_connect_func": None})()
+
     addresses = [(cast("str", node.host), int(node.port)) for node in seeds]
     # no name: which nodes such a client starts from is no longer what its maker wrote once it has met the others
-    return Target(lambda: ClusterLinks(connect, addresses, timeout=timeout, remap=manager.remap_host_port), None)
+    return Target(lambda: ClusterLinks(connect, addresses, listen=listen, timeout=timeout, remap=manager.remap_host_port), None)
 
 
 def _store_of(pool: Any) -> tuple[str, ...] | None:

@@ -178,8 +178,9 @@ class MysqlDriver(SqlDriver):
         """See :meth:`.SqlDriver.expiring`."""
         moment, row_id = after
         return await link.fetch(
-            f"SELECT expires_at, id, namespace, user_id, version FROM pauth_tokens WHERE expires_at < {before} AND expires_at >= {moment} "
-            f"AND (expires_at > {moment} OR id > {_literal(row_id)}) AND record IS NOT NULL ORDER BY expires_at, id LIMIT {limit}"
+            # two ranges of the index, and seen as such only when put like this: else all that expire at the moment are read for each page
+            f"SELECT expires_at, id, namespace, user_id, version FROM pauth_tokens WHERE expires_at < {before} AND (expires_at > {moment} "
+            f"OR (expires_at = {moment} AND id > {_literal(row_id)})) AND record IS NOT NULL ORDER BY expires_at, id LIMIT {limit}"
         )
 
     async def number(self, link: Link, namespace: bytes | None) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 
-from pauth.errors import UnsupportedRecord
+from pauth.errors import StorageUnavailable, UnsupportedRecord
 from pauth.storage.driver import Delete
 from pauth.storage.identity import row_id
+from pauth.storage.redis import scripts
 from pauth.storage.redis.driver import RedisDriver
-from pauth.storage.redis.links import Command
+from pauth.storage.redis.links import Address, Command, Maker
 from tests.storage.redis.kit import put
 
 ALICE, BOB = row_id("", "alice"), row_id("", "bob")
@@ -21,6 +22,8 @@ class WrongLinks:
     """Gives one answer to everything."""
 
     one_server = True
+    timeout = 1.0
+    moves_within: float | None = None
 
     def __init__(self, answer: Any) -> None:
         self.answer = answer
@@ -30,6 +33,9 @@ class WrongLinks:
 
     async def ask(self, command: Command) -> list[Any]:
         return []
+
+    async def servers(self) -> Mapping[Address | None, Maker]:
+        return {}
 
     async def close(self) -> None:
         pass
@@ -56,12 +62,21 @@ async def test_answers_of_the_wrong_kind_are_errors_rd_7(answer: Any) -> None:
     await driver.aclose()
 
 
-async def test_a_listing_of_the_wrong_kind_is_an_error_rd_7() -> None:
-    driver = RedisDriver(lambda: WrongLinks(b"text"))
-    with pytest.raises(UnsupportedRecord):
+@pytest.mark.parametrize("answer", [b"text", 7, None, StorageUnavailable("out of reach")], ids=repr)
+async def test_a_listing_of_the_wrong_kind_is_an_error_rd_7(answer: Any) -> None:
+    kind = StorageUnavailable if isinstance(answer, Exception) else UnsupportedRecord
+    driver = RedisDriver(lambda: WrongLinks(answer))
+    with pytest.raises(kind):
         await driver.list_users(None, after=b"", limit=5)
-    with pytest.raises(UnsupportedRecord):
+    with pytest.raises(kind):
         await driver.list_expiring(before=5, after=(-(2**63), b""), limit=5)
+
+    class ListsButDoesNotTell(WrongLinks):
+        async def run(self, commands: Sequence[tuple[int, Command]]) -> list[Any]:
+            return [b"u" + ALICE if command[1] == scripts.RANGE else answer for _, command in commands]
+
+    with pytest.raises(kind):
+        await RedisDriver(lambda: ListsButDoesNotTell(answer)).list_users(None, after=b"", limit=5)
 
 
 async def test_a_version_that_is_none_is_an_error() -> None:

@@ -1,0 +1,220 @@
+"""Getting a rotated token into the store, whatever it takes (P4): write, ask again, keep it in memory, spill it to the journal."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, cast, runtime_checkable
+
+from pauth.clock import Clock
+from pauth.core.token import Token, token_from_dict, token_to_dict
+from pauth.errors import PAuthError, StorageUnavailable
+from pauth.refresh.stored import StoredGrant, write_grant
+from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
+from pauth.storage.journal import SpillJournal
+
+__all__ = ["Saver", "Unsaved"]
+
+_log = logging.getLogger("pauth.refresh")
+
+_PAUSES: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds before each attempt to store a rotated token; after the last one it is kept in memory and in the journal, and the error is reported."""
+
+_MAX_MOVES: Final = 20
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Unsaved:
+    """A rotated token that the store has not taken yet."""
+
+    attempt_id: str
+    predecessor: bytes
+    """The lineage of the record that it succeeds: what it was obtained with."""
+
+    version: int
+    """The version of that record, when it was sent."""
+
+    lineage: bytes
+    """Its own, in the store."""
+
+    token: Token
+    storage: object
+    """The storage it is meant for, which must not go before (P4); an adapter would, with its last client."""
+
+    def __repr__(self) -> str:
+        return f"<Unsaved version={self.version}>"
+
+
+@runtime_checkable
+class _Sealing(Protocol):
+    """A storage that can encrypt what is kept elsewhere for it."""
+
+    @property
+    def sealed(self) -> bool: ...
+
+    def seal(self, name: str, payload: Mapping[str, Any]) -> bytes: ...
+
+    def unseal(self, name: str, data: bytes) -> dict[str, Any]: ...
+
+
+class Saver:
+    """Writes rotated tokens into one store.
+
+    :param journal: the folder of the journal; ``None`` for none. A storage that cannot encrypt for it has none either.
+    """
+
+    def __init__(self, storage: CoordinatedTokenStorage, *, journal: Path | None, clock: Clock) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._sealing = storage if isinstance(storage, _Sealing) and storage.sealed else None
+        # without a name of its own a store could not tell its files from another's
+        store_id = getattr(storage, "store_id", None)
+        store = hashlib.sha256(repr(store_id).encode()).hexdigest()[:16]
+        self._journal = None if journal is None or self._sealing is None or store_id is None else SpillJournal(journal, store)
+        self._files: set[str] = set()
+        """The attempts whose tokens are in the journal."""
+
+    async def insist(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Record | None:
+        """Write until the store takes it, for a few seconds.
+
+        :returns: the record that now holds the token; ``None`` if the store holds something else, which stays.
+        :raises StorageUnavailable: it was not taken. It is in the journal, if there is one.
+        """
+        pauses = list(_PAUSES)
+        interrupted = False
+        while pauses:
+            pause = pauses.pop(0)
+            try:
+                if pause:
+                    await self._clock.sleep(pause)
+                return await self.write(key, unsaved, expires_at=expires_at)
+            except PAuthError as error:  # a closed storage raises a ConfigurationError
+                _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
+                await self.spill(key, unsaved)  # at once: this process may be killed while the store is down
+            except asyncio.CancelledError:
+                # The loop is closing down, and waits for its tasks to end: there is time for one more write, at once, not for a second interruption.
+                if interrupted:
+                    raise
+                interrupted, pauses = True, [0.0]
+        raise StorageUnavailable("a refreshed token could not be stored; it is kept, and stored as soon as the store takes it")
+
+    async def write(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Record | None:
+        """Write the token over the record it was obtained with, and over nothing else (P6).
+
+        The version may have moved on: somebody has noted an attempt of his own, or its failure, while the refresh token stayed. Then the token is
+        as true as it is late. After a lost answer the record found may be our own.
+
+        :returns: as :meth:`insist`.
+        :raises TokenStorageError: the store failed.
+        """
+        version = unsaved.version
+        for _ in range(_MAX_MOVES):
+            written = await self._storage.replace(
+                key,
+                write_grant(StoredGrant(unsaved.token)),
+                expected_version=version,
+                expires_at=expires_at,
+                expected_lineage=unsaved.predecessor,
+                lineage=unsaved.lineage,
+            )
+            current = written or await self._storage.load(key)
+            if written is not None or current is None or current.lineage != unsaved.predecessor:
+                await self._forget_file(unsaved)
+                if current is not None and current.lineage == unsaved.lineage:
+                    return current
+                _log.warning("a refreshed token is not stored, since a login, a revocation or another refresh has come before it")
+                return None
+            version = current.version
+        raise StorageUnavailable("a record changed all the time while a refreshed token was to be stored")
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether there is a journal for this store."""
+        return self._journal is not None
+
+    def journaled(self, unsaved: Unsaved) -> bool:
+        """Whether the token is in the journal."""
+        return unsaved.attempt_id in self._files
+
+    async def spill(self, key: RecordKey, unsaved: Unsaved) -> bool:
+        """Put the token into the journal, sealed; gives whether it is there."""
+        if self._journal is None or self._sealing is None:
+            return False
+        if unsaved.attempt_id in self._files:
+            return True
+        name = self._journal.name_of(unsaved.attempt_id)
+        try:
+            await self._journal.write(name, self._sealing.seal(name, _to_payload(key, unsaved)))
+        except PAuthError as error:
+            _log.error("a refreshed token that the store does not take could not be written to the journal either: %s", error.message)
+            return False
+        self._files.add(unsaved.attempt_id)
+        return True
+
+    async def find(self, attempt_id: str) -> Unsaved | None:
+        """What the journal has of an attempt: another process on this machine may have its token, and be waiting for the store."""
+        if self._journal is None or self._sealing is None:
+            return None
+        name = self._journal.name_of(attempt_id)
+        try:
+            data = await self._journal.read_one(name)
+        except PAuthError as error:
+            _log.error("the journal of unsaved tokens cannot be read: %s", error.message)
+            return None
+        opened = None if data is None else self._open(name, data)
+        return None if opened is None else opened[1]
+
+    async def spilled(self) -> list[tuple[RecordKey, Unsaved]]:
+        """What the journal holds for this store; what cannot be read stays there."""
+        if self._journal is None or self._sealing is None:
+            return []
+        try:
+            files = await self._journal.read()
+        except PAuthError as error:
+            _log.error("the journal of unsaved tokens cannot be read: %s", error.message)
+            return []
+        opened = [self._open(name, data) for name, data in files.items()]
+        return [each for each in opened if each is not None]
+
+    def _open(self, name: str, data: bytes) -> tuple[RecordKey, Unsaved] | None:
+        if self._sealing is None:
+            return None
+        try:
+            key, unsaved = _from_payload(self._sealing.unseal(name, data), self._storage)
+        except (PAuthError, KeyError, TypeError, ValueError, AttributeError) as error:
+            _log.error("a file of the journal of unsaved tokens cannot be read (%s); it stays there", type(error).__name__)
+            return None
+        self._files.add(unsaved.attempt_id)
+        return key, unsaved
+
+    async def _forget_file(self, unsaved: Unsaved) -> None:
+        if unsaved.attempt_id not in self._files or self._journal is None:
+            return
+        self._files.discard(unsaved.attempt_id)
+        try:
+            await self._journal.remove(self._journal.name_of(unsaved.attempt_id))
+        except PAuthError as error:
+            _log.warning("a file of the journal is not needed any more, but could not be removed: %s", error.message)
+
+
+def _to_payload(key: RecordKey, unsaved: Unsaved) -> dict[str, Any]:
+    return {
+        "namespace": key.namespace,
+        "user_id": key.user_id,
+        "attempt_id": unsaved.attempt_id,
+        "predecessor": unsaved.predecessor.hex(),
+        "version": unsaved.version,
+        "lineage": unsaved.lineage.hex(),
+        "token": token_to_dict(unsaved.token),
+    }
+
+
+def _from_payload(payload: Mapping[str, Any], storage: object) -> tuple[RecordKey, Unsaved]:
+    token = token_from_dict(cast("Mapping[str, Any]", payload["token"]))
+    predecessor, lineage = bytes.fromhex(payload["predecessor"]), bytes.fromhex(payload["lineage"])
+    unsaved = Unsaved(str(payload["attempt_id"]), predecessor, int(payload["version"]), lineage, token, storage)
+    return RecordKey(payload["namespace"], payload["user_id"]), unsaved

@@ -1,0 +1,155 @@
+"""What all coordinators over one store share in this process, however many storage objects and clients there are."""
+
+from __future__ import annotations
+
+import copy
+import weakref
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pauth.errors import PAuthError
+from pauth.refresh.cache import TokenCache
+from pauth.refresh.failures import Breaker
+from pauth.refresh.flight import Flights
+from pauth.refresh.leases import HeldLease
+from pauth.refresh.locks import ForkSafeLock
+from pauth.refresh.saving import Unsaved
+from pauth.refresh.stored import Attempts
+from pauth.storage.base import Record, RecordKey
+
+__all__ = ["Shared", "shared_over"]
+
+_MAX_NOTES = 10_000
+
+
+class _Rest(NamedTuple):
+    """A token is not tried for a while."""
+
+    version: str
+    until: float
+    """On the monotonic clock."""
+
+    failure: PAuthError
+
+    def after(self, left: float) -> PAuthError:
+        """The failure once more, for who asks too early."""
+        again = copy.copy(self.failure)
+        again.retry_after = left
+        again.message = f"{again.message} (it is tried again in {left:.1f} seconds)"
+        again.args = (again.message,)
+        return again
+
+
+class Shared:
+    """Flights, caches, breakers and tokens that wait to be saved, of one store."""
+
+    __slots__ = ("breakers", "caches", "flights", "held", "kept", "members", "outcomes", "replayed", "rests", "seen", "unsaved")
+
+    def __init__(self) -> None:
+        self.flights: Flights = Flights()
+        self.unsaved: dict[RecordKey, Unsaved] = {}
+        self.rests: dict[RecordKey, _Rest] = {}
+        """Tokens that nobody here tries to refresh for a while: for failures that the record knows nothing of."""
+        self.seen: dict[str, float] = {}
+        """When (monotonic seconds) this process first saw a failed attempt in a record."""
+        self.held: dict[RecordKey, HeldLease] = {}
+        """Leases that keep other processes away from tokens that wait to be saved here."""
+        self.outcomes: dict[str, Attempts] = {}
+        """What is known after attempts of this process that may stand in a record as under way, since the store did not take how they ended."""
+        self.caches: dict[str, TokenCache] = {}
+        self.breakers: dict[str, Breaker] = {}
+        self.replayed: bool = False
+        """The journal has been read."""
+        self.members: set[int] = set()
+        """Ids of the storage objects that are one store."""
+        self.kept: object = None
+        """The storage itself, if there is no other way to know that its id is still its own."""
+
+    def cache(self, namespace: str, limit: int, monotonic: Callable[[], float]) -> TokenCache:
+        """The cache of a namespace; who asks first says how large it is."""
+        with _lock:
+            return self.caches.setdefault(namespace, TokenCache(limit, monotonic))
+
+    def breaker(self, endpoint: str, monotonic: Callable[[], float]) -> Breaker:
+        """The breaker of a token endpoint."""
+        with _lock:
+            return self.breakers.setdefault(endpoint, Breaker(monotonic))
+
+    def rest(self, key: RecordKey, version: str, until: float, failure: PAuthError) -> None:
+        """Let nobody here try to refresh this token before ``until`` (monotonic seconds)."""
+        _bound(self.rests)
+        self.rests[key] = _Rest(version, until, failure)
+
+    def resting(self, key: RecordKey, version: str, now: float) -> tuple[float, _Rest] | None:
+        """For how long a token rests, and why; ``None`` if it does not."""
+        rest = self.rests.get(key)
+        return None if rest is None or rest.version != version or rest.until <= now else (rest.until - now, rest)
+
+    def first_seen(self, attempt_id: str | None, now: float) -> float:
+        """When this process first saw this attempt in a record (monotonic seconds)."""
+        if attempt_id is None:
+            return now
+        seen = self.seen.get(attempt_id)
+        if seen is None:
+            _bound(self.seen)
+            seen = self.seen.setdefault(attempt_id, now)
+        return seen
+
+    def note_outcome(self, attempt_id: str, known: Attempts) -> None:
+        """How an attempt ended, though a record may say that it is under way: ``known`` is what it should say."""
+        _bound(self.outcomes)
+        self.outcomes[attempt_id] = known
+
+    def settled(self, attempts: Attempts) -> Attempts:
+        """``attempts`` of a record, or what is known here of how the latest one ended."""
+        if attempts.under_way and attempts.attempt_id is not None:
+            return self.outcomes.get(attempts.attempt_id, attempts)
+        return attempts
+
+    def unsaved_successor(self, record: Record) -> Unsaved | None:
+        """The token that is to replace ``record`` as soon as the store takes it."""
+        found = self.unsaved.get(record.key)
+        if found is None or found.predecessor == record.lineage:
+            return found
+        if found.version < record.version:  # a login came in between, or it was stored after all; an older record was read a while ago
+            self.forget(record.key, found)
+        return None
+
+    def forget(self, key: RecordKey, unsaved: Unsaved) -> None:
+        """That token waits no more."""
+        if self.unsaved.get(key) is unsaved:  # else another one's turn has come
+            del self.unsaved[key]
+
+
+def _bound(notes: dict[Any, Any]) -> None:
+    """Make room for one more; the oldest goes, which costs a try too many at worst (P19)."""
+    if len(notes) >= _MAX_NOTES:
+        notes.pop(next(iter(notes)), None)
+
+
+_shared: dict[object, Shared] = {}
+_lock = ForkSafeLock()
+
+
+def shared_over(storage: object) -> Shared:
+    """What is shared by all who use this store."""
+    # By identity, since a storage may compare equal to another one or not be hashable at all; but two objects may be one store (a database
+    # that is opened twice): then they have the same `store_id`.
+    key = getattr(storage, "store_id", None) or id(storage)
+    with _lock:
+        shared = _shared.setdefault(key, Shared())
+        if id(storage) not in shared.members:
+            shared.members.add(id(storage))
+            try:
+                weakref.finalize(storage, _leave, key, id(storage))
+            except TypeError:  # __slots__ without __weakref__
+                shared.kept = storage
+        return shared
+
+
+def _leave(key: object, member: int) -> None:
+    with _lock:
+        shared = _shared[key]
+        shared.members.remove(member)
+        if not shared.members:
+            del _shared[key]
