@@ -32,9 +32,9 @@ class Given:
     """What every command is given: where it prints, and what the settings say."""
 
     def __init__(self, *, as_json: bool, config_path: str | None, storage: Secret | None) -> None:
-        self.output = Output(as_json=as_json)
+        self.output: Output = Output(as_json=as_json)
         self.config: Config = load_config(config_path)
-        self.storage = storage
+        self.storage: Secret | None = storage
         """``--storage``, if it was given."""
 
     def run(self, work: Callable[[CoordinatedTokenStorage], Awaitable[R]], *, makes: bool = False) -> R:

@@ -32,8 +32,8 @@ class KeyPlace:
     __slots__ = ("name", "path")
 
     def __init__(self, name: str, path: str | None = None) -> None:
-        self.name = name
-        self.path = path
+        self.name: str = name
+        self.path: str | None = path
 
 
 ENVIRONMENT: Final = KeyPlace("the environment")

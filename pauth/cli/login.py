@@ -177,7 +177,7 @@ class _Way:
     def __init__(self, output: Output, *, browser: bool, timeout: float) -> None:
         self._output = output
         self._browser = browser
-        self.timeout = timeout
+        self.timeout: float = timeout
 
     async def show(self, url: Secret, text: str, *lines: str) -> None:
         """Tell the user where to go, and open the browser there if it is wanted (DV-3)."""

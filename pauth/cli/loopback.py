@@ -120,7 +120,7 @@ class Callback:
     """The request that brought the state of this login, and the browser that waits for its answer."""
 
     def __init__(self, query: Secret, writer: asyncio.StreamWriter) -> None:
-        self.query = query
+        self.query: Secret = query
         """The callback's parameters, for :meth:`.OAuth2Client.handle_callback`."""
 
         self._writer = writer

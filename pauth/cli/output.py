@@ -50,9 +50,9 @@ class Output:
     """
 
     def __init__(self, *, as_json: bool) -> None:
-        self.as_json = as_json
-        self.out = _console(sys.stdout)
-        self.err = _console(sys.stderr)
+        self.as_json: bool = as_json
+        self.out: Console = _console(sys.stdout)
+        self.err: Console = _console(sys.stderr)
 
     def result(self, document: Mapping[str, Any] | Sequence[Any], text: str | Table) -> None:
         """Print the result of a command.

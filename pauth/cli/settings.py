@@ -60,27 +60,27 @@ class Profile:
         ca_file: str | None = None,
         timeout: float | None = None,
     ) -> None:
-        self.provider = provider
+        self.provider: str | None = provider
         """The name of a preset, or the URL of an issuer."""
 
-        self.client_id = client_id
-        self.client_secret_file = client_secret_file
+        self.client_id: str | None = client_id
+        self.client_secret_file: str | None = client_secret_file
         """The path of a file that holds the secret and nothing else."""
 
-        self.client_secret_env = client_secret_env
+        self.client_secret_env: str | None = client_secret_env
         """The environment variable that holds it."""
 
-        self.public = public
+        self.public: bool = public
         """The client has no secret, and nobody is asked for one."""
 
-        self.client_auth = client_auth
-        self.scopes = scopes
-        self.redirect_uri = redirect_uri
-        self.user = user
-        self.ca_file = ca_file
+        self.client_auth: str | None = client_auth
+        self.scopes: tuple[str, ...] | None = scopes
+        self.redirect_uri: str | None = redirect_uri
+        self.user: str | None = user
+        self.ca_file: str | None = ca_file
         """The path of a file with the certificates of a private CA (PEM)."""
 
-        self.timeout = timeout
+        self.timeout: float | None = timeout
         """Seconds for one exchange with the provider."""
 
 
@@ -99,19 +99,19 @@ class Config:
         key_file: str | None = None,
         profiles: Mapping[str, Profile] | None = None,
     ) -> None:
-        self.path = path
+        self.path: str | None = path
         """Where it was read; ``None`` if there is none."""
 
-        self.storage = storage
+        self.storage: Secret | None = storage
         """The URL of the token storage. It may hold a password."""
 
-        self.default = default
+        self.default: str | None = default
         """The login that is meant where none is named."""
 
-        self.key = key
+        self.key: str = key
         """Where the encryption key is: one of :data:`KEY_PLACES`."""
 
-        self.key_file = key_file
+        self.key_file: str | None = key_file
         self.profiles: Mapping[str, Profile] = profiles or {}
 
 

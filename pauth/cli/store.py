@@ -26,8 +26,8 @@ class Place:
     """
 
     def __init__(self, name: str, url: Secret | None) -> None:
-        self.name = name
-        self.url = url
+        self.name: str = name
+        self.url: Secret | None = url
 
     @property
     def is_there(self) -> bool:
