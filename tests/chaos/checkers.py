@@ -119,12 +119,15 @@ def k1_recorded(run: Run) -> list[str]:
             continue
         mine = [key for key, write in intents.items() if key[0] == attempt.process and write.rt == attempt.rt and (write.t1 or INF) <= attempt.t0]
         intent = intents.pop(max(mine, key=lambda key: intents[key].t0)) if mine else None
-        in_doubt = [earlier for earlier in sends[attempt.rt] if not _known_unspent(earlier, run) and not _rests(earlier, run)]
+        in_doubt = [earlier for earlier in sends[attempt.rt] if not _known_unspent(earlier, run)]
         if intent is None:
             found.append(f"K1: {attempt.process} sent {attempt.rt[:8]} without having said so in the store")
         elif in_doubt and intent.retry_of is None:
             found.append(f"K1: {attempt.process} sent {attempt.rt[:8]} again without having said that it is a retry")
-        sends[attempt.rt].append(attempt)
+        if _rests(attempt, run):
+            sends[attempt.rt].clear()  # whatever became of those before: it was told now
+        else:
+            sends[attempt.rt].append(attempt)
     return found
 
 

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from pauth.core.quirks import RotationClass
 from tests.chaos.catalog import LEASES, SCENARIOS, Outcome, run_scenario
 from tests.chaos.fleet import Fleet
 from tests.chaos.nemesis import FAILPOINTS
-from tests.chaos.stores import Servers
+from tests.chaos.stores import DRIVERS, Servers
 
 __all__ = ["Cell", "matrix", "report", "run_many", "soak"]
 
@@ -28,6 +29,7 @@ _SERVERS: Final = frozenset({"postgres", "mariadb", "redis"})
 _ALONE: Final = frozenset({"herd", "race", "storm", "outage", "restarts", "failover"})
 """They keep the machine busy, so nothing else runs beside them."""
 
+_CLASSES: Final = list(RotationClass.__members__)
 _DELICATE: Final = frozenset({"RG", "RU", "RSF"})
 _OTHERS: Final = (
     "herd",
@@ -161,7 +163,7 @@ def _table(title: str, pattern: str, outcomes: Sequence[Outcome]) -> list[str]:
         return []
     columns = [name for name in FAILPOINTS if any(name in row for row in rows.values())]
     lines = [f"| {title} | class | {' | '.join(columns)} |", f"| --- | --- |{' --- |' * len(columns)}"]
-    for (driver, rotation), row in rows.items():
+    for (driver, rotation), row in sorted(rows.items(), key=lambda each: (DRIVERS.index(each[0][0]), _CLASSES.index(each[0][1]))):
         marks = ["" if name not in row else str(row[name] or "✓") for name in columns]
         lines.append(f"| {driver} | {rotation} | {' | '.join(marks)} |")
     return [*lines, ""]

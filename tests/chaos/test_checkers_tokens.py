@@ -136,6 +136,16 @@ def test_k1_wants_one_intent_for_each_send_and_a_retry_to_be_called_one() -> Non
     assert k1_recorded(run) == []
 
 
+def test_k1_forgets_what_was_in_doubt_once_a_server_that_does_not_rotate_has_answered() -> None:
+    run = crashed(RotationClass.NR, 12.3)
+    run.attempts[1] = replace(run.attempts[1], outcome="ok", error=None)
+    run.attempts.append(attempt("rt0", 22.0, 22.1, "ok", process="p2"))
+    run.writes.append(write(3, "at0", "rt0", 12.1, 12.2, 2, process="p2", intent="again", retry_of="first"))
+    run.writes.append(write(5, "at0", "rt0", 21.1, 21.2, 4, process="p2", intent="usual"))
+    assert k1_recorded(run) == []
+    assert k1_no_double_spend(run) == []
+
+
 # --- K2
 
 
