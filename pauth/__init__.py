@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     )
     from pauth.providers import Provider, Providers
     from pauth.refresh.policy import RefreshPolicy
+    from pauth.refresh.refresher import RefresherProgress, TokenRefresher
     from pauth.secret import Secret
     from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage
     from pauth.storage.database import DatabaseTokenStorage
@@ -66,6 +67,7 @@ __all__ = [
     "ReauthorizationRequired",
     "RedisTokenStorage",
     "RefreshPolicy",
+    "RefresherProgress",
     "Remedy",
     "Rotation",
     "RotationClass",
@@ -75,6 +77,7 @@ __all__ = [
     "SyncTokenStorage",
     "Token",
     "TokenError",
+    "TokenRefresher",
     "TokenStorageError",
     "UserInfo",
     "UserInfoError",
@@ -106,6 +109,7 @@ _HOME = {
     ),
     "providers": ("Provider", "Providers"),
     "refresh.policy": ("RefreshPolicy",),
+    "refresh.refresher": ("RefresherProgress", "TokenRefresher"),
     "secret": ("Secret",),
     "storage.base": ("AsyncTokenStorage", "BaseTokenStorage"),
     "storage.database": ("DatabaseTokenStorage",),

@@ -150,7 +150,7 @@ class OAuth2Client:
         self._storage = self._open(MemoryTokenStorage(clock=self._clock) if stores[0] is None else stores[0])
         self._pending = self._storage if stores[1] is None else self._open(stores[1])
         policy = refresh_policy or RefreshPolicy()
-        self._refresh_ahead = policy.soft_margin
+        self._policy = policy
         self._tokens = RefreshCoordinator(
             self._storage,
             self._server.prepare_refresh,
@@ -173,14 +173,19 @@ class OAuth2Client:
         return self._namespace
 
     @property
+    def redirect_uri(self) -> str | None:
+        """Where the provider sends the browser back to, as it was given."""
+        return self._redirect_uri
+
+    @property
     def token_storage(self) -> CoordinatedTokenStorage:
         """The storage of this client, with everything that operators need; one with three methods has an adapter around it."""
         return self._storage
 
     @property
-    def refresh_ahead(self) -> float:
-        """Seconds before its expiry at which a token is refreshed, at most (:attr:`RefreshPolicy.soft_margin`)."""
-        return self._refresh_ahead
+    def refresh_policy(self) -> RefreshPolicy:
+        """How early tokens are refreshed."""
+        return self._policy
 
     @property
     def events(self) -> EventStream:
@@ -318,7 +323,7 @@ class OAuth2Client:
     async def keep_fresh(self, user_id: str, *, within: float = 0.0) -> bool:
         """Refresh the user's token if it is due, or will be within so many seconds, for nobody in particular: what a :class:`TokenRefresher` does.
 
-        :returns: whether it was refreshed.
+        :returns: whether it was refreshed, and by this process.
         :raises PAuthError: as :meth:`get_token`.
         """
         return await self._tokens.keep_fresh(self._key(user_id), within=within)
@@ -367,11 +372,13 @@ class OAuth2Client:
         """Refuse new calls, wait for refreshes under way, then close connections, and the storage if it was given as a URL. May be called again."""
         self._closed = True
         self._cached = _nothing_cached
-        await self._directory.drain()
-        await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
-        await self._transport.aclose()
-        while self._owned:
-            await self._owned.pop().aclose()
+        try:
+            await self._directory.drain()
+            await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
+        finally:
+            await self._transport.aclose()
+            while self._owned:
+                await self._owned.pop().aclose()
 
     async def __aenter__(self) -> Self:
         return self

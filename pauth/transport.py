@@ -206,6 +206,12 @@ class Transport:
             problem = f"{host} did not {what} within {within:g} seconds"
         except aiohttp.ClientPayloadError:
             problem = f"the answer of {host} was cut off"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this task but one that it waited for was cancelled: the end of asyncio.run cancels what looks up addresses.
+            problem = f"the request to {host} was cut off"
         except (aiohttp.ClientError, OSError) as exc:
             if progress.written and isinstance(exc, aiohttp.ClientResponseError):
                 return MalformedResponse(f"the answer of {host} is not HTTP, or its headers are too large")

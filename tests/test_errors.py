@@ -251,7 +251,9 @@ TABLE = [
     Row("429 in seconds", on_refresh(faults.rate_limited(30)), errors.ProviderUnavailable, RETRY, None, 429, (("retry_after", 30),)),
     Row("429 with a date", rate_limited_until, errors.ProviderUnavailable, RETRY, None, 429, (("retry_after", 30),)),
     Row("429 without", on_refresh(faults.rate_limited(None)), errors.ProviderUnavailable, RETRY, None, 429, (("retry_after", None),)),
-    Row("a moment after 503", on_later_refresh(faults.status(503), pause=0), errors.ProviderUnavailable, RETRY, attributes=(("request_sent", False),)),
+    Row(
+        "a moment after 503", on_later_refresh(faults.status(503), pause=0), errors.ProviderUnavailable, RETRY, attributes=(("request_sent", False),)
+    ),
     Row("a failing endpoint", failing_endpoint, errors.ProviderUnavailable, RETRY, attributes=(("request_sent", False), ("retry_after", 5.0))),
     # Answers that break the protocol.
     Row("HTML", on_refresh(faults.body("<html>", content_type="text/html")), errors.MalformedResponse, FIX, status=200),

@@ -42,7 +42,7 @@ def room(*names: str, libraries: str = "", forbidden: frozenset[str] = frozenset
 
 # The longest prefix that fits a module is its room.
 ROOMS = {
-    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh.policy", "pauth.storage", "pauth.sync"),  # when its name is used
+    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh", "pauth.storage", "pauth.sync"),  # each only when its name is used
     "pauth.errors": room(),
     "pauth.secret": room(),
     "pauth.clock": room(),
@@ -84,9 +84,15 @@ ROOMS = {
     ),
     # The blocking face of what there is to await.
     "pauth.sync": room("pauth.client", "pauth.core", "pauth.events", "pauth.importers", "pauth.providers", "pauth.refresh", "pauth.storage"),
-    # Other libraries, a module each.
-    "pauth.integrations": room(),
+    # Other libraries, a module each; what stands in modules with an underscore, and needs none, is common to several.
+    "pauth.integrations": room("pauth.client", "pauth.core", "pauth.storage.keys", libraries="cryptography"),
+    "pauth.integrations.aiohttp": room("pauth.integrations"),
+    "pauth.integrations._aiohttp_client": room("pauth.integrations", libraries="aiohttp yarl"),
+    "pauth.integrations._aiohttp_web": room("pauth.core", "pauth.integrations", libraries="aiohttp multidict yarl"),
+    "pauth.integrations.fastapi": room("pauth.core", "pauth.integrations", libraries="fastapi"),
+    "pauth.integrations.httpx": room("pauth.integrations", libraries="httpx"),
     "pauth.integrations.opentelemetry": room("pauth.events", libraries="opentelemetry"),
+    "pauth.integrations.requests": room("pauth.integrations", libraries="requests"),
     # Nobody imports these, but the command line's demo runs the double.
     "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
     "pauth.cli": room("pauth", libraries="aiohttp anyio click rich"),

@@ -229,6 +229,13 @@ class ThreeMethodAdapter:
                 reserved[LINEAGE_MEMBER] = record.lineage.hex()
             # the class may keep the very dict it is given, so it gets one of its own
             await self._call("save_token", user_id, {**json_copy(record.tokens), **reserved})
+            if not self._shared.gives_back:
+                # once: a class that keeps only the members it knows would lose every refreshed token
+                kept = await self._call("get_token", user_id)
+                if isinstance(kept, dict) and not reserved.keys() <= cast("dict[str, Any]", kept).keys():
+                    del kept
+                    raise ConfigurationError(f"{type(self._storage).__name__}.get_token does not give back all members that save_token was given")
+                self._shared.gives_back = record.lineage is not None
         return dataclasses.replace(record, version=version)
 
     async def _remove(self, key: RecordKey, expected_version: int | None) -> bool:
@@ -350,6 +357,8 @@ class _Shared:
     def __init__(self, alive: object) -> None:
         self.alive = alive
         self.namespace: str = ""
+        self.gives_back: bool = False
+        """What is saved was seen to come back, the reserved members too."""
         # not the default threads of the loop or of anyio: a class that hangs must not take those of the application, nor wait for them
         self.threads: Threads = Threads(_THREADS, "pauth-storage")
         self.adapter: weakref.ref[ThreeMethodAdapter] | None = None

