@@ -40,6 +40,7 @@ PUBLIC = [
     "Secret",
     "ServerMetadata",
     "SyncOAuth2Client",
+    "SyncTokenRefresher",
     "SyncTokenStorage",
     "Token",
     "TokenError",
