@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pauth.storage.redis import RedisTokenStorage
     from pauth.storage.url import storage_from_url
     from pauth.sync._client import SyncOAuth2Client
+    from pauth.sync._refresher import SyncTokenRefresher
     from pauth.sync._storage import SyncTokenStorage
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "Secret",
     "ServerMetadata",
     "SyncOAuth2Client",
+    "SyncTokenRefresher",
     "SyncTokenStorage",
     "Token",
     "TokenError",
@@ -124,6 +126,7 @@ _HOME = {
     "storage.redis": ("RedisTokenStorage",),
     "storage.url": ("storage_from_url",),
     "sync._client": ("SyncOAuth2Client",),
+    "sync._refresher": ("SyncTokenRefresher",),
     "sync._storage": ("SyncTokenStorage",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -41,6 +41,7 @@ PUBLIC = [
     "Secret",
     "ServerMetadata",
     "SyncOAuth2Client",
+    "SyncTokenRefresher",
     "SyncTokenStorage",
     "Token",
     "TokenError",

@@ -31,20 +31,16 @@ __all__ = ["MODULES", "Generator", "main"]
 FOLDER: Final = Path("pauth/sync")
 BY_HAND: Final = frozenset({"__init__.py", "_executor.py", "_face.py", "_portal.py", "_streams.py"})
 
-_RAISES: Final = "    :raises ConfigurationError: an argument is unusable.\n"
-_DEADLINE: Final = "    :param deadline: seconds after which a call gives up (:class:`~pauth.errors.DeadlineExceeded`); ``None`` for never.\n"
-_ON_PROGRESS: Final = "    :param on_progress: called after each page, in pauth's thread.\n"
-_STORAGE: Final = (
-    '"""A token storage for code that cannot await: the three methods, and all that pauth\'s own storages have beyond them.\n'
-    "\n"
-    "    A client, sync or async, takes it in the place of the storage behind it.\n"
-    "\n"
-    "    :param storage: any storage, or its URL, which is opened and closed with this one.\n"
-    "    :param clock: where one that is made now takes the time from: a URL's, or what a class of three methods is wrapped in.\n"
-    f"{_DEADLINE}"
-    "    :raises ConfigurationError: no storage, or a URL that names none.\n"
-    '    """'
-)
+_STORAGE: Final = '''\
+"""A token storage for code that cannot await: the three methods, and all that pauth's own storages have beyond them.
+
+    A client, sync or async, takes it in the place of the storage behind it.
+
+    :param storage: any storage, or its URL, which is opened and closed with this one.
+    :param clock: where one that is made now takes the time from: a URL's, or what a class of three methods is wrapped in.
+    :param deadline: seconds after which a call gives up (:class:`~pauth.errors.DeadlineExceeded`); ``None`` for never.
+    :raises ConfigurationError: no storage, or a URL that names none.
+    """'''
 _OR_FACE: Final = (("CoordinatedTokenStorage", "CoordinatedTokenStorage | SyncTokenStorage"),)
 _BASE: Final = "pauth/storage/base.py"
 
@@ -57,7 +53,7 @@ MODULES: Final = (
                 sources=(("pauth/client.py", "OAuth2Client"),),
                 name="SyncOAuth2Client",
                 hidden=("client_secret", "token_storage", "pending_storage", "proxy"),
-                words=((":meth:`aclose` or ``async with``", ":meth:`close` or ``with``"), (_RAISES, _DEADLINE + _RAISES)),
+                words=((":meth:`aclose` or ``async with``", ":meth:`close` or ``with``"),),
             ),
         ),
     ),
@@ -71,11 +67,7 @@ MODULES: Final = (
                 unwrapped=(("clients", "behind_all"),),
                 in_loop=("stop",),
                 types=(("KeepsFresh", "SyncOAuth2Client"),),
-                words=(
-                    ("async with TokenRefresher(", "with SyncTokenRefresher("),
-                    ("await refresher.run()    ", "refresher.run()    "),
-                    ("    :param on_progress: called after each page.\n", _ON_PROGRESS + _DEADLINE),
-                ),
+                words=(("async with TokenRefresher(", "with SyncTokenRefresher("), ("await refresher.run()", "refresher.run()")),
                 turn=0,
                 deadline="None",
             ),

@@ -112,14 +112,19 @@ class SyncOAuth2Client(Face[OAuth2Client]):
         return self._async.namespace
 
     @property
+    def redirect_uri(self) -> str | None:
+        """Where the provider sends the browser back to, as it was given."""
+        return self._async.redirect_uri
+
+    @property
     def token_storage(self) -> CoordinatedTokenStorage:
         """The storage of this client, with everything that operators need; one with three methods has an adapter around it."""
         return self._async.token_storage
 
     @property
-    def refresh_ahead(self) -> float:
-        """Seconds before its expiry at which a token is refreshed, at most (:attr:`RefreshPolicy.soft_margin`)."""
-        return self._async.refresh_ahead
+    def refresh_policy(self) -> RefreshPolicy:
+        """How early tokens are refreshed."""
+        return self._async.refresh_policy
 
     @property
     def events(self) -> EventStream:
@@ -220,7 +225,7 @@ class SyncOAuth2Client(Face[OAuth2Client]):
     def keep_fresh(self, user_id: str, *, within: float = 0.0) -> bool:
         """Refresh the user's token if it is due, or will be within so many seconds, for nobody in particular: what a :class:`TokenRefresher` does.
 
-        :returns: whether it was refreshed.
+        :returns: whether it was refreshed, and by this process.
         :raises PAuthError: as :meth:`get_token`.
         """
         return self._wait(self._async.keep_fresh(user_id, within=within))

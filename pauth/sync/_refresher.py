@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
 from typing import Self
 
 from pauth.clock import Clock
-from pauth.refresh.refresher import RefresherProgress, TokenRefresher
+from pauth.refresh.progress import RefresherProgress
+from pauth.refresh.refresher import TokenRefresher
 from pauth.sync._client import SyncOAuth2Client
 from pauth.sync._face import Face, behind_all
 
@@ -23,14 +25,22 @@ class SyncTokenRefresher(Face[TokenRefresher]):
         with SyncTokenRefresher([github, google]) as refresher:
             refresher.run()          # until stop() is called, by a signal handler for example
 
+    Any number of them, in any number of processes and machines, share the work on one store; one that dies leaves nothing undone. Each client goes
+    its own way: a server that is slow or down does not keep the users of another one waiting. Tokens whose expiry the server does not tell are in no
+    list of what expires: they are refreshed when they are asked for.
+
+    A process that does nothing else has no use for a cache: give its clients ``RefreshPolicy(cache_entries=0)``. Close them after it has ended.
+
     :param clients: whose tokens. Their storages must be pauth's own: a class with three methods cannot list what it has.
-    :param interval: seconds between two scans; at most a tenth of the shortest lifetime, or tokens expire unseen.
-    :param concurrency: how many refreshes are under way at once, at most.
-    :param rate: refreshes a second, for each client, at most; ``None`` for as many as go.
+    :param interval: seconds from the beginning of one scan to that of the next; at most a tenth of the shortest lifetime, or tokens expire unseen.
+    :param concurrency: how many refreshes are under way at once, at most; of several clients none has more than half of them.
+    :param rate: refreshes a second that this worker begins for a client, at most; a mapping gives it by :attr:`OAuth2Client.namespace`, for those
+        that are in it. ``None`` for as many as go.
     :param page_size: how many records are listed at once.
-    :param on_progress: called after each page, in pauth's thread.
+    :param lease_time: seconds after which the others take over what a worker that died was at.
+    :param on_progress: called now and then, with what has been done so far. It must not block.
     :param deadline: seconds after which a call gives up (:class:`~pauth.errors.DeadlineExceeded`); ``None`` for never.
-    :raises ConfigurationError: no clients, a storage that has no lists or leases, or a number that makes no sense.
+    :raises ConfigurationError: no clients, two for the same records, a storage that has no lists or leases, or a number that makes no sense.
     """
 
     closes_in_turn = 0
@@ -41,15 +51,23 @@ class SyncTokenRefresher(Face[TokenRefresher]):
         *,
         interval: float = 60.0,
         concurrency: int = 64,
-        rate: float | None = None,
+        rate: float | Mapping[str, float] | None = None,
         page_size: int = 1000,
+        lease_time: float = 60.0,
         on_progress: Callable[[RefresherProgress], None] | None = None,
         clock: Clock | None = None,
         deadline: float | None = None,
     ) -> None:
         def make() -> TokenRefresher:
             return TokenRefresher(
-                behind_all(clients), interval=interval, concurrency=concurrency, rate=rate, page_size=page_size, on_progress=on_progress, clock=clock
+                behind_all(clients),
+                interval=interval,
+                concurrency=concurrency,
+                rate=rate,
+                page_size=page_size,
+                lease_time=lease_time,
+                on_progress=on_progress,
+                clock=clock,
             )
 
         super().__init__(make, deadline)
@@ -60,22 +78,26 @@ class SyncTokenRefresher(Face[TokenRefresher]):
         return self._async.progress
 
     def run(self) -> None:
-        """Scan again and again until :meth:`stop` is called. A store that fails is tried again at the next scan."""
+        """Scan again and again until :meth:`stop` is called. If a store fails that is logged, and it is tried again at the next scan.
+
+        :raises ConfigurationError: it runs already, or a storage was closed under it.
+        """
         self._wait(self._async.run())
 
     def run_once(self) -> RefresherProgress:
-        """Go once through what is due, from one end to the other; gives what was done in it.
+        """Go once through what is due; gives what was done in it. A client that :meth:`run` is at in this moment is left out.
 
-        :raises TokenStorageError: a store failed.
+        :raises TokenStorageError: a store failed. What could be done without it is done.
         """
         return self._wait(self._async.run_once())
 
     def stop(self) -> None:
-        """Let :meth:`run` return after what is under way; no refresh is cut off."""
+        """Let :meth:`run` return after what is under way; no refresh is cut off. It cannot be started again."""
         self._soon(self._async.stop)
 
     def __enter__(self) -> Self:
+        self._enter()
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool | None:
+        return self._leave(kind, error, trace)

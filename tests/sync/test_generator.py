@@ -49,6 +49,7 @@ class Thing(Base):
     """A thing: closed with :meth:`aclose`.
 
     :param name: its name.
+    :raises ValueError: it has none.
     """
 
     def __init__(self, name: str, secret: str | None = None, *, context: ssl.SSLContext | None = None) -> None:
@@ -128,7 +129,10 @@ class Thing(Base):
 
 
 class Helper:
-    """Works with a thing."""
+    """Works with a thing.
+
+    :raises ValueError: never.
+    """
 
     def __init__(self, thing: Thing) -> None:
         self.thing = thing
@@ -257,7 +261,7 @@ def test_signatures_and_docstrings_stand_as_in_the_source(root: Path) -> None:
     assert '        """One after the other.\n\n        Indented as it was.\n        """\n' in things
     assert "    def count(self, most: int) -> SyncIterator[int]:\n" in things
     assert "    def hold(self, key: str) -> SyncContext[str]:\n" in things
-    assert "A thing: closed with :meth:`close`." in things
+    assert "A thing: closed with :meth:`close`.\n\n    :param name: its name.\n    :param deadline: seconds" in things
     assert "        del code  # SH-5\n" in things
     more = (root / FOLDER / "_more.py").read_text(encoding="utf-8")
     assert "    def help(self, thing: SyncThing) -> SyncThing:\n" in more
@@ -345,6 +349,7 @@ MISTAKES: dict[str, tuple[tuple[Module, ...], tuple[str, str], str]] = {
     "a member that is not there": (changed(left_out=("gone", "left_out")), ("", ""), "'gone' in left_out"),
     "a class that is not there": (changed(sources=(("pauth/things.py", "Gone"),)), ("", ""), "things.py has no Gone"),
     "a function that is not there": ((Module("_things.py", "", (FunctionFace("pauth/things.py", "gone"),)),), ("", ""), "things.py has no gone"),
+    "a constructor that raises nothing": (TABLE, ("    :raises ValueError: it has none.\n", ""), "Thing does not say what its constructor raises"),
     "no docstring": (TABLE, ('        """Nothing to wait for."""\n', ""), "things.py: plain has no docstring"),
     "a docstring on the line of its def": (
         TABLE,

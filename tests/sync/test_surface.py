@@ -31,6 +31,7 @@ FACELESS = {
     "MemoryTokenStorage": "a CoordinatedTokenStorage",
     "OAuth2Client": "SyncOAuth2Client is its face",
     "RedisTokenStorage": "a CoordinatedTokenStorage",
+    "TokenRefresher": "SyncTokenRefresher is its face",
     "Watch": "it calls back in the event loop",
     "WatchableTokenStorage": "the same",
     "from_flask_dance": "import_tokens takes what it gives",
