@@ -18,6 +18,7 @@ from pauth.cli.settings import Config, Profile, normal_name
 from pauth.client import OAuth2Client
 from pauth.errors import ConfigurationError, ReauthorizationRequired
 from pauth.providers import Provider, Providers
+from pauth.refresh.policy import RefreshPolicy
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage, MemoryTokenStorage
 
@@ -154,6 +155,7 @@ async def client_of(
         storage,
         pending_storage=MemoryTokenStorage(),  # a login begins and ends in this process
         client_auth=login.client_auth,
+        refresh_policy=RefreshPolicy(cache_age=0),  # a command asks once: what another process has stored counts
         timeout=login.timeout or 15.0,
         login_timeout=login_timeout,
         ssl_context=context,
