@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pauth.client import Login, OAuth2Client, TokenStorage
+from pauth.client import OAuth2Client, TokenStorage
 from pauth.clock import Clock
+from pauth.core.pending_device import DeviceLogin
 from pauth.core.token import Token
 from pauth.core.userinfo import UserInfo
 from pauth.events import EventStream
+from pauth.login import Login
 from pauth.providers import Provider
 from pauth.refresh.policy import RefreshPolicy
 from pauth.secret import Secret
@@ -190,6 +192,26 @@ class SyncOAuth2Client(Face[OAuth2Client]):
         waiting = self._async.exchange_code(code, state, user_id=user_id, session_id=session_id, iss=iss)
         del code, state, session_id  # SH-5
         return self._wait(waiting)
+
+    def start_device_login(self, *, scope: Sequence[str] | None = None, user_id: str | None = None, resource: Sequence[str] = ()) -> DeviceLogin:
+        """Begin a login on another device (RFC 8628): show the user where to go and the code, then call :meth:`complete_device_login`.
+
+        :param scope: as in :meth:`get_authorization_url`, like ``user_id`` and ``resource``.
+        :raises ConfigurationError: the server has no device authorization endpoint.
+        :raises TokenError: the server refused.
+        :raises ProviderError: the server gave no usable answer.
+        """
+        return self._wait(self._async.start_device_login(scope=scope, user_id=user_id, resource=resource))
+
+    def complete_device_login(self, login: DeviceLogin, *, user_id: str | None = None) -> Login:
+        """Wait until the user has decided on the other device, and store the tokens. Cancelling it ends the login; it can be called once.
+
+        :param user_id: as in :meth:`handle_callback`.
+        :raises AuthorizationError: the user refused, or did not decide in time.
+        :raises InvalidStateError: this login is not pending in this client.
+        :raises PAuthError: as :meth:`handle_callback`.
+        """
+        return self._wait(self._async.complete_device_login(login, user_id=user_id))
 
     def get_token(self, user_id: str) -> Token:
         """A valid token of the user: the stored one, or a refreshed one, which is stored before it is given.

@@ -10,7 +10,8 @@ from typing import Any
 
 from pauth.errors import TokenStorageError
 from pauth.storage import listing
-from pauth.storage.base import Expiring, Lease, Listed, Page, Record, RecordKey, Write
+from pauth.storage.base import Expiring, Lease, Listed, Page, Record, Write
+from pauth.storage.record_key import RecordKey
 from pauth.sync._face import StorageFace
 from pauth.sync._streams import SyncIterator
 
