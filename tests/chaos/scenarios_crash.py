@@ -111,7 +111,7 @@ async def terminate(world: World, *, up_again: bool, cancelled: bool = False) ->
 
 
 async def abandon(world: World) -> list[str]:
-    """C4: all callers go away while the server, which has rotated the token, takes its time to answer; the answer is stored all the same (P4, P14)."""
+    """C4: all callers go away while the server, which has rotated the token, takes its time; the answer is stored all the same (P4, P14)."""
     holder, other = await world.begin(2)
     await world.log_in(_USER)
     await world.expire()
