@@ -67,6 +67,7 @@ def lint(session: nox.Session) -> None:
     install_everything(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", "tools/gen_sync.py", "--check")
 
 
 @nox.session(python=NEWEST)

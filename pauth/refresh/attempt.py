@@ -94,6 +94,7 @@ class Attempter:
             return await self._save(stored, unsaved, Report(self.reporter, key, unsaved.attempt_id), recovered="memory")
         if not self.refreshable(stored.grant.token):
             raise ReauthorizationRequired("the access token has expired and has no refresh token; let the user log in", reason="no_refresh_token")
+        self.admission.heard(stored.grant.token)
         self.admission.check_rest(stored)
         report = Report(self.reporter, key, secrets.token_hex(8), behind_the_scenes=behind_the_scenes)
         if not stored.grant.attempts.under_way:
@@ -351,7 +352,7 @@ class Attempter:
             self.save_later(key)
             raise failure
         failpoint("after_commit")
-        self.shared.forget(key, unsaved)
+        waited = self.shared.forget(key, unsaved)
         await self.let_go(key)
         if record is None:
             report.conflict("superseded")
@@ -360,7 +361,7 @@ class Attempter:
             report.conflict("adopted")
         self.shared.rests.pop(key, None)
         self.records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
-        if recovered is not None:
+        if recovered is not None and waited:
             report.recovered(recovered)
         report.refreshed(unsaved.token, stored.grant.token)
         return unsaved.token

@@ -97,7 +97,7 @@ class RefreshCoordinator:
         self._clock = clock
         self._shared = shared_over(storage)
         self._begun: set[Flight] = set()
-        self._savers: set[asyncio.Task[None]] = set()
+        self._savers: dict[RecordKey, asyncio.Task[None]] = {}
         self._reporter = Reporter(events or EventStream(), namespace=namespace, endpoint=endpoint, clock=clock)
         self._watching = Watching(storage, self._shared.caches)
         self._records = Records(
@@ -152,18 +152,19 @@ class RefreshCoordinator:
         return await self._refreshed(stored)
 
     async def keep_fresh(self, key: RecordKey, *, within: float = 0.0) -> bool:
-        """Refresh the token of ``key`` if it becomes stale within so many seconds (at most a tenth of its lifetime); gives whether it was refreshed.
+        """Refresh the token of ``key`` if it becomes stale within so many seconds (at most a tenth of its lifetime).
+
+        :returns: whether it was refreshed, and by this process.
 
         :raises PAuthError: as :meth:`refresh`.
         """
         stored = await self._read(key)
-        token, now = stored.grant.token, self._clock.time()
-        soft, _ = self._policy.thresholds(token, spread=self._records.spread(stored))
-        if token.expires_at is not None:
-            within = min(within, (token.expires_at - token.issued_at) / 10)
-        if not self._refreshable(token) or now + within < soft:
+        token = stored.grant.token
+        due = self._policy.is_due(token, self._clock.time(), spread=self._records.spread(stored), within=within)
+        if not due or not self._refreshable(token):
             return False
-        return (await self._refreshed(stored, behind_the_scenes=True)).version != token.version
+        outcome = await self._flown(stored, self._policy.deadline, behind_the_scenes=True)
+        return isinstance(outcome, Token)  # else somebody else has refreshed it, or ended it
 
     async def login(self, key: RecordKey, token: Token) -> None:
         """Store the token of a new login, replacing whatever is stored.
@@ -249,7 +250,7 @@ class RefreshCoordinator:
         """
         await drain(self._begun)
         await self._watching.stop()
-        for saver in [task for task in self._savers if task.get_loop() is asyncio.get_running_loop()]:
+        for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
             saver.cancel()
         for key, unsaved in list(self._shared.unsaved.items()):
             if not await self._offer(key, unsaved, "memory") and not await self._saver.spill(key, unsaved):
@@ -258,17 +259,21 @@ class RefreshCoordinator:
     # What the store has not taken
 
     def _save_later(self, key: RecordKey) -> None:
-        task = asyncio.get_running_loop().create_task(self._keep_saving(key))
-        self._savers.add(task)
-        task.add_done_callback(self._savers.discard)
+        saver = self._savers.get(key)
+        if saver is None or saver.done() or saver.get_loop().is_closed():
+            self._savers[key] = asyncio.get_running_loop().create_task(self._keep_saving(key))
 
     async def _keep_saving(self, key: RecordKey) -> None:
         pause = _FIRST_PAUSE
-        while (unsaved := self._shared.unsaved.get(key)) is not None:
-            await self._clock.sleep(pause)
-            pause = min(pause * 1.5, _LAST_PAUSE)
-            if await self._offer(key, unsaved, "memory"):
-                return
+        try:
+            while key in self._shared.unsaved:
+                await self._clock.sleep(pause)
+                pause = min(pause * 1.5, _LAST_PAUSE)
+                unsaved = self._shared.unsaved.get(key)
+                if unsaved is not None:
+                    await self._offer(key, unsaved, "memory")
+        finally:
+            self._savers.pop(key, None)
 
     async def _offer(self, key: RecordKey, unsaved: Unsaved, source: Literal["memory", "journal"]) -> bool:
         """Offer a token to the store once; gives whether it need not be kept any more."""
@@ -278,9 +283,9 @@ class RefreshCoordinator:
         except PAuthError as error:
             _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
             return False
-        self._shared.forget(key, unsaved)
+        waited = self._shared.forget(key, unsaved)
         await self._attempter.let_go(key)
-        if record is not None:
+        if record is not None and waited:  # else somebody else has just stored it
             self._records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
             Report(self._reporter, key, unsaved.attempt_id).recovered(source)
         return True
@@ -363,22 +368,28 @@ class RefreshCoordinator:
                 self._reporter.served_stale(key, token, "unsaved")
         return token
 
-    async def _refreshed(self, stored: Stored, *, behind_the_scenes: bool = False) -> Token:
+    async def _flown(self, stored: Stored, patience: float, *, behind_the_scenes: bool = False) -> Token | _Retired | None:
+        key, version = stored.record.key, stored.grant.token.version
+        # The token is part of the flight's key: who has seen the second one must not be given the result of the flight that got it.
+        work = partial(self._attempter.refresh, key, version, behind_the_scenes=behind_the_scenes)
+        outcome: Token | _Retired | None = await self._shared.flights.run((key, version), work, begun=self._begun, patience=patience)
+        return outcome
+
+    async def _refreshed(self, stored: Stored) -> Token:
         give_up_at, rounds = time.monotonic() + self._policy.deadline, 0
         while True:
-            key, version = stored.record.key, stored.grant.token.version
-            # The token is part of the flight's key: who has seen the second one must not be given the result of the flight that got it.
-            work = partial(self._attempter.refresh, key, version, behind_the_scenes=behind_the_scenes)
-            patience = max(0.0, give_up_at - time.monotonic())
-            outcome = await self._shared.flights.run((key, version), work, begun=self._begun, patience=patience)
+            outcome = await self._flown(stored, max(0.0, give_up_at - time.monotonic()))
             if isinstance(outcome, Token):
                 return outcome
             # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
-            stored = await self._read(key)
+            version = stored.grant.token.version
+            stored = await self._read(stored.record.key)
             rounds += stored.grant.token.version == version
             if rounds > _MAX_ROUNDS:
                 raise StorageUnavailable(
                     "refreshing a token comes to nothing again and again; does the storage give back all that it is given to save?"
                 )
             if self._policy.freshness(stored.grant.token, self._clock.time()) is not Freshness.EXPIRED and stored.grant.token.version != version:
+                self._admission.heard(stored.grant.token)
+                self._records.remember(stored)
                 return stored.grant.token

@@ -78,7 +78,7 @@ class Shared:
     def rest(self, key: RecordKey, version: str, until: float, failure: PAuthError) -> None:
         """Let nobody here try to refresh this token before ``until`` (monotonic seconds)."""
         _bound(self.rests)
-        self.rests[key] = _Rest(version, until, failure)
+        self.rests[key] = _Rest(version, until, copy.copy(failure))  # without its traceback, whose frames hold tokens and clients
 
     def resting(self, key: RecordKey, version: str, now: float) -> tuple[float, _Rest] | None:
         """For how long a token rests, and why; ``None`` if it does not."""
@@ -115,10 +115,12 @@ class Shared:
             self.forget(record.key, found)
         return None
 
-    def forget(self, key: RecordKey, unsaved: Unsaved) -> None:
-        """That token waits no more."""
-        if self.unsaved.get(key) is unsaved:  # else another one's turn has come
-            del self.unsaved[key]
+    def forget(self, key: RecordKey, unsaved: Unsaved) -> bool:
+        """That token waits no more; gives whether it did."""
+        if self.unsaved.get(key) is not unsaved:  # another one's turn has come
+            return False
+        del self.unsaved[key]
+        return True
 
 
 def _bound(notes: dict[Any, Any]) -> None:

@@ -220,3 +220,40 @@ def test_sh4_a_token_is_frozen() -> None:
 def test_md4_which_server_a_token_came_from(issued: tuple[str | None, str | None], asked: tuple[str, str | None], same: bool) -> None:
     stored = token(token_endpoint=issued[0], issuer=issued[1])
     assert was_issued_by(stored, token_endpoint=asked[0], issuer=asked[1]) is same
+
+
+# --- The version
+
+
+def test_a_version_names_the_token_and_tells_nothing_of_it() -> None:
+    version = token(refresh_token=Secret("CANARY-refresh")).version
+    assert len(version) == 32
+    assert set(version) <= set("0123456789abcdef")
+    assert "CANARY" not in version
+
+
+def test_a_version_is_the_same_in_every_process() -> None:
+    """Written down from another one: programs compare versions that came over the wire from other machines, and other releases."""
+    assert token(refresh_token=Secret("CANARY-refresh")).version == "0f9ba7a0d1d1e0dd4c0f5c4b1f5aa5c6"
+
+
+def test_a_version_follows_from_the_secrets_alone() -> None:
+    """What is read back from a store, or was written by another library, is the same token."""
+    original = token(refresh_token=Secret("CANARY-refresh"), scope=("a",), expires_at=NOW, subject="alice", extra={"x": 1})
+    assert token_from_dict(token_to_dict(original)).version == original.version
+    assert token_from_dict({"access_token": "CANARY-access", "refresh_token": "CANARY-refresh"}).version == original.version
+
+
+def test_different_tokens_have_different_versions() -> None:
+    """Also where only the refresh token is new, and where their texts run into each other."""
+    tokens = [
+        token(),
+        token(access_token=Secret("CANARY-other")),
+        token(refresh_token=Secret("CANARY-refresh")),
+        token(refresh_token=Secret("CANARY-refresh-2")),
+        token(access_token=Secret("CANARY-accessCANARY"), refresh_token=Secret("-refresh")),
+        token(access_token=Secret("CANARY-access"), refresh_token=Secret("CANARY-refresh "[:-1] + "x")),
+        token(access_token=Secret("CANARY-refresh"), refresh_token=Secret("CANARY-access")),
+        token(access_token=Secret("\ud800")),
+    ]
+    assert len({each.version for each in tokens}) == len(tokens)

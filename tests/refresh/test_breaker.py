@@ -15,8 +15,7 @@ from pauth.refresh.failures import Breaker
 from pauth.storage import RecordKey
 from pauth.testing import ManualClock
 from tests.refresh.faulty import FaultyStorage, Hold
-from tests.refresh.kit import LIFETIME, NAMESPACE, settle
-from tests.refresh.loops import make_own_tasks
+from tests.refresh.kit import LIFETIME, NAMESPACE, until
 from tests.refresh.rotating import Rotating, failing
 
 USERS = [RecordKey(NAMESPACE, f"user-{number}") for number in range(20)]
@@ -314,20 +313,17 @@ async def test_p10_a_probe_that_did_not_come_to_ask_is_not_the_last(expired: Rot
 
 
 async def test_p10_a_cancelled_probe_is_not_the_last(expired: Rotating, faulty: FaultyStorage) -> None:
-    """Its flight was cut off by a program that cancels its own tasks."""
+    """Its flight was cut off by the end of its event loop, while it waited for the lease on its record."""
     process = expired.elsewhere(faulty)
     await open_it(expired, process)
     expired.clock.advance(5)
-    hold = Hold()
-    expired.script.append(hold.wait)
-    make_own_tasks()
+    await faulty.take_lease(USERS[5], "somebody", ttl=60)
     probe = asyncio.create_task(process.get(USERS[5]))
-    await hold.arrived.wait()
+    await until(lambda: expired.clock.sleepers)
     for flight in tuple(process._begun):  # pyright: ignore[reportPrivateUsage]
         flight.task.cancel()
     with pytest.raises(ProviderUnavailable):
         await probe
-    await settle()
     expired.clock.advance(5)
     assert await process.get(USERS[6]) == expired.last
 

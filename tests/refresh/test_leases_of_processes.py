@@ -376,7 +376,7 @@ async def test_p2_without_an_acknowledged_intent_nothing_is_sent(rotating: Rotat
         await process.get(KEY)
     assert not rotating.sent
     assert (await attempts_of(faulty)).under_way == (fault is lose)
-    with pytest.raises(ProviderUnavailable, match=r"try again in 1\.0 seconds"):
+    with pytest.raises(StorageUnavailable, match=r"tried again in 1\.0 seconds"):
         await process.get(KEY)
     rotating.clock.advance(1)
     assert await process.get(KEY) == rotating.last

@@ -25,7 +25,7 @@ async def test_p2_an_answer_that_could_not_be_noted_is_not_taken_for_a_lost_one(
             await process.get(KEY)
         assert caught.value.status == 503
         assert (await attempts_of(faulty)).under_way
-        with pytest.raises(ProviderUnavailable, match="try again in"):
+        with pytest.raises(ProviderUnavailable, match="tried again in"):
             await process.get(KEY)
         rotating.clock.advance(5)
     before = rotating.clock.monotonic()
@@ -71,7 +71,7 @@ async def test_p8_a_refusal_after_a_5xx_is_called_ambiguous(rotating: Rotating, 
 
 async def test_p19_what_is_known_of_attempts_is_bounded(rotating: Rotating, faulty: FaultyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten: then it counts as one that nobody has ended."""
-    monkeypatch.setattr(shared, "_MAX_OUTCOMES", 2)
+    monkeypatch.setattr(shared, "_MAX_NOTES", 2)
     known = shared.Shared()
     attempts = {name: Attempts(attempt_id=name, failures=1) for name in "abc"}
     for name, each in attempts.items():

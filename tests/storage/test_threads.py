@@ -15,7 +15,7 @@ import pytest
 
 from pauth.errors import ConfigurationError
 from pauth.storage.files import FileDriver
-from pauth.storage.files.threads import Threads
+from pauth.storage.threads import Threads
 from tests.storage.files.kit import files
 
 
