@@ -13,7 +13,7 @@ from typing import Final
 from tests.chaos.double import Double
 from tests.chaos.fleet import Fleet
 from tests.chaos.nemesis import FAILPOINTS
-from tests.chaos.scenarios_crash import crash, crash_without_store, pause, terminate
+from tests.chaos.scenarios_crash import abandon, crash, crash_without_store, pause, terminate
 from tests.chaos.scenarios_faults import REFUSALS, SILENCES, clocks, failover, outage, prefork, restarts, server_faults
 from tests.chaos.scenarios_herd import herd, race
 from tests.chaos.scenarios_storm import storm
@@ -54,6 +54,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "terminate:store-back": Scenario(partial(terminate, up_again=True)),
     "terminate:store-gone": Scenario(partial(terminate, up_again=False)),
     "terminate:cancelled": Scenario(partial(terminate, up_again=True, cancelled=True)),
+    "abandon": Scenario(abandon, _UNHURRIED),
     "faults": Scenario(server_faults),
     **{f"faults:{name}": Scenario(partial(server_faults, kinds=(name,))) for name in (*REFUSALS, *SILENCES)},
     "restarts": Scenario(restarts, Timing(timeout=4.0), lifetime=2.0, own_server=True),

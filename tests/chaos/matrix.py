@@ -37,6 +37,7 @@ _OTHERS: Final = (
     "terminate:store-back",
     "terminate:store-gone",
     "terminate:cancelled",
+    "abandon",
     "faults",
     "outage",
     "clocks",

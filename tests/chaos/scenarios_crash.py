@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 
+from pauth.testing import faults
 from tests.chaos.checkers import lost_rotations
 from tests.chaos.fleet import Process
 from tests.chaos.nemesis import FAILPOINTS
 from tests.chaos.world import World
 
-__all__ = ["crash", "crash_without_store", "pause", "terminate"]
+__all__ = ["abandon", "crash", "crash_without_store", "pause", "terminate"]
 
 _USER = "alice"
 
@@ -107,3 +108,26 @@ async def terminate(world: World, *, up_again: bool, cancelled: bool = False) ->
     run = await world.record()
     found += [f"P4: a token that was received for {each.user} was never stored" for each in lost_rotations(run, _USER)]
     return found + await world.violations(run, healed=healed)
+
+
+async def abandon(world: World) -> list[str]:
+    """C4: all callers go away while the server, which has rotated the token, takes its time; the answer is stored all the same (P4, P14)."""
+    holder, other = await world.begin(2)
+    await world.log_in(_USER)
+    await world.expire()
+    slow = faults.hold(applied=True)
+    world.double.disturb(slow)
+    left = holder.begin("call", op="get", users=[_USER], times=3)
+    number = holder.last
+    await slow.arrived.wait()
+    waiting = other.begin("call", op="get", users=[_USER], times=3)
+    await holder.ask("cancel", call=number)
+    found = [] if await left == ["cancelled"] * 3 else ["P14: a caller who was cancelled did not go"]
+    world.double.calm()
+    outcomes = await waiting
+    found += [] if outcomes == ["ok"] * 3 else [f"P14: those who had not been cancelled were given {outcomes}"]
+    run = await world.record()
+    found += [f"P4: a token that was received for {each.user} was never stored" for each in lost_rotations(run, _USER)]
+    healed = await world.heal(_USER)
+    await world.close()
+    return found + await world.violations(healed=healed)

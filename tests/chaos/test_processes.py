@@ -90,7 +90,7 @@ async def test_a_rotation_that_was_received_outlives_cancelled_callers_sigterm_a
     fleet: Fleet, servers: Servers, tmp_path: Path
 ) -> None:
     """C4: nothing that the server rotated is lost."""
-    names = [name for name in SCENARIOS if name.startswith("terminate:")]
+    names = ["abandon", *(name for name in SCENARIOS if name.startswith("terminate:"))]
     assert await violations(fleet, servers, tmp_path, names, "sqlite", ["RSF"]) == []
 
 
