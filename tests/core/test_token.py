@@ -11,7 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pauth.core.token import MAX_LIFETIME, MAX_TOKEN, Token, is_token_text, known_token_type, parse_lifetime, was_issued_by
+from pauth.core.token import (
+    MAX_LIFETIME,
+    MAX_TOKEN,
+    Token,
+    is_token_text,
+    known_token_type,
+    parse_lifetime,
+    token_from_dict,
+    token_to_dict,
+    was_issued_by,
+)
 from pauth.secret import Secret
 
 NOW = 1_800_000_000.0
