@@ -7,7 +7,7 @@ import os
 import secrets
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
@@ -19,12 +19,15 @@ from pauth.core.callback import AuthorizationResponse, CallbackParams, parse_cal
 from pauth.core.client_auth import client_auth_named
 from pauth.core.metadata import check_pkce
 from pauth.core.pending import AuthorizationRequest, check_user, pending_id
+from pauth.core.pending_device import DeviceLogin
 from pauth.core.quirks import Rotation, RotationClass, authorization_scope
 from pauth.core.token import Token
 from pauth.core.urls import check_endpoint
 from pauth.core.userinfo import UserInfo
+from pauth.device_login import DeviceLogins
 from pauth.errors import ConfigurationError, InvalidStateError, PAuthError, Remedy, UserInfoError
 from pauth.events import EventStream
+from pauth.login import Login
 from pauth.providers import Provider, provider_named
 from pauth.refresh.coordinator import RefreshCoordinator
 from pauth.refresh.policy import RefreshPolicy
@@ -41,19 +44,6 @@ __all__ = ["Login", "OAuth2Client"]
 
 TokenStorage: TypeAlias = AsyncTokenStorage | BaseTokenStorage | str
 """What a client takes as its storage: a storage object, or the URL of one."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Login:
-    """A completed login: the tokens are stored."""
-
-    user_id: str
-    """The user they are stored under, for :meth:`OAuth2Client.get_token`."""
-
-    token: Token
-
-    def __repr__(self) -> str:
-        return f"<Login {self.token!r}>"
 
 
 class OAuth2Client:
@@ -150,7 +140,7 @@ class OAuth2Client:
         self._storage = self._open(MemoryTokenStorage(clock=self._clock) if stores[0] is None else stores[0])
         self._pending = self._storage if stores[1] is None else self._open(stores[1])
         policy = refresh_policy or RefreshPolicy()
-        self._refresh_ahead = policy.soft_margin
+        self._policy = policy
         self._tokens = RefreshCoordinator(
             self._storage,
             self._server.prepare_refresh,
@@ -166,6 +156,7 @@ class OAuth2Client:
         )
         # what is in memory is shared with other clients, whose policies may differ
         self._cached: Callable[[str], Token | None] = self._tokens.cached.get if policy.cache_age else _nothing_cached
+        self._devices = DeviceLogins(server=self._server, pending=self._pending, tokens=self._tokens, namespace=self._namespace, clock=self._clock)
 
     @property
     def namespace(self) -> str:
@@ -173,14 +164,19 @@ class OAuth2Client:
         return self._namespace
 
     @property
+    def redirect_uri(self) -> str | None:
+        """Where the provider sends the browser back to, as it was given."""
+        return self._redirect_uri
+
+    @property
     def token_storage(self) -> CoordinatedTokenStorage:
         """The storage of this client, with everything that operators need; one with three methods has an adapter around it."""
         return self._storage
 
     @property
-    def refresh_ahead(self) -> float:
-        """Seconds before its expiry at which a token is refreshed, at most (:attr:`RefreshPolicy.soft_margin`)."""
-        return self._refresh_ahead
+    def refresh_policy(self) -> RefreshPolicy:
+        """How early tokens are refreshed."""
+        return self._policy
 
     @property
     def events(self) -> EventStream:
@@ -283,6 +279,35 @@ class OAuth2Client:
         del code, state, session_id  # SH-5
         return (await self._complete(params, user_id=user_id, session=session)).token
 
+    async def start_device_login(
+        self, *, scope: Sequence[str] | None = None, user_id: str | None = None, resource: Sequence[str] = ()
+    ) -> DeviceLogin:
+        """Begin a login on another device (RFC 8628): show the user where to go and the code, then call :meth:`complete_device_login`.
+
+        :param scope: as in :meth:`get_authorization_url`, like ``user_id`` and ``resource``.
+        :raises ConfigurationError: the server has no device authorization endpoint.
+        :raises TokenError: the server refused.
+        :raises ProviderError: the server gave no usable answer.
+        """
+        self._check_open()
+        if user_id is not None:
+            check_user_id(user_id)
+        asked = self._scopes if scope is None else _texts("scope", scope)
+        return await self._devices.start(scope=asked, resource=_texts("resource", resource), user_id=user_id)
+
+    async def complete_device_login(self, login: DeviceLogin, *, user_id: str | None = None) -> Login:
+        """Wait until the user has decided on the other device, and store the tokens. Cancelling it ends the login; it can be called once.
+
+        :param user_id: as in :meth:`handle_callback`.
+        :raises AuthorizationError: the user refused, or did not decide in time.
+        :raises InvalidStateError: this login is not pending in this client.
+        :raises PAuthError: as :meth:`handle_callback`.
+        """
+        self._check_open()
+        if user_id is not None:
+            check_user_id(user_id)
+        return await self._devices.complete(login, user_id=user_id)
+
     async def get_token(self, user_id: str) -> Token:
         """A valid token of the user: the stored one, or a refreshed one, which is stored before it is given.
 
@@ -318,7 +343,7 @@ class OAuth2Client:
     async def keep_fresh(self, user_id: str, *, within: float = 0.0) -> bool:
         """Refresh the user's token if it is due, or will be within so many seconds, for nobody in particular: what a :class:`TokenRefresher` does.
 
-        :returns: whether it was refreshed.
+        :returns: whether it was refreshed, and by this process.
         :raises PAuthError: as :meth:`get_token`.
         """
         return await self._tokens.keep_fresh(self._key(user_id), within=within)

@@ -104,7 +104,8 @@ class Transport:
         self._timeout = timeout
         self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
         self._proxy = None if proxy is None else Secret(proxy)
-        self._allow_insecure_http = allow_insecure_http
+        self.allow_insecure_http: bool = allow_insecure_http
+        """Whether plain HTTP to other hosts is permitted."""
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
@@ -119,7 +120,7 @@ class Transport:
         :raises UntrustedServer: the server's certificate is not valid for its name.
         :raises ConfigurationError: the URL is none that requests may be sent to, or this transport is closed.
         """
-        check_endpoint(request.url, name="endpoint", allow_insecure_http=self._allow_insecure_http)
+        check_endpoint(request.url, name="endpoint", allow_insecure_http=self.allow_insecure_http)
         outcome = await self._exchange(request, deadline)
         if isinstance(outcome, PAuthError):
             raise outcome

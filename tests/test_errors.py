@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 import aiosqlite
 import pytest
 
-from pauth import DatabaseTokenStorage, EncryptionKey, MemoryTokenStorage, OAuth2Client, PAuthError, ReauthorizationRequired, Remedy, errors
+from pauth import (
+    DatabaseTokenStorage,
+    EncryptionKey,
+    MemoryTokenStorage,
+    OAuth2Client,
+    PAuthError,
+    ReauthorizationRequired,
+    Remedy,
+    SyncTokenStorage,
+    errors,
+)
+from pauth.sync import _portal
 from pauth.testing import faults
 from tests.client.kit import SESSION, Bench, bench_at, edited
 from tests.storage.kit import KEY, OTHER_KEY, DictStorage
@@ -232,6 +243,20 @@ async def closed(bench: Bench) -> object:
     return await client.get_token("alice")
 
 
+async def too_late(bench: Bench) -> object:
+    go_on = asyncio.Event()
+
+    class Slow(DictStorage):
+        async def get_token(self, user_id: str) -> dict[str, Any] | None:
+            await go_on.wait()
+            return None
+
+    try:
+        return await asyncio.to_thread(SyncTokenStorage(Slow(), deadline=0.01).get_token, "alice")
+    finally:
+        _portal.current().soon(go_on.set)
+
+
 async def no_key(bench: Bench) -> object:
     return OAuth2Client("github", "client-1", "CANARY-secret", token_storage="sqlite+aiosqlite:///tokens.db")
 
@@ -337,6 +362,7 @@ TABLE = [
     Row("no encryption key", no_key, errors.ConfigurationError, FIX),
     Row("wrong user id", wrong_user_id, errors.InvalidUserId, FIX),
     Row("closed client", closed, errors.ConfigurationError, FIX),
+    Row("a blocking call that takes too long", too_late, errors.DeadlineExceeded, RETRY),
 ]
 
 

@@ -14,7 +14,7 @@ TEXT = {"", ".md", ".py", ".toml", ".txt", ".json", ".mjs", ".js", ".yaml", ".ym
 CI = ROOT / ".ci" / "run"
 
 MAX_LINES = 400
-LONGER: dict[str, int] = {}
+LONGER: dict[str, int] = {"pauth/client.py": 430}  # its methods are signatures and their documentation; the work is done elsewhere
 """Files that may be longer than :data:`MAX_LINES`, and how long; each with its reason in a comment."""
 
 # Written in pieces, so that this file does not find itself.

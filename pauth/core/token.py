@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, cast
-from urllib.parse import urlsplit
 
 from pauth.errors import UnsupportedRecord
 from pauth.secret import Secret
@@ -176,6 +175,8 @@ def was_issued_by(token: Token, *, token_endpoint: str, issuer: str | None) -> b
 
 
 def _origin(url: str) -> tuple[str, str] | None:
+    from urllib.parse import urlsplit  # which takes a while to import, and few need it
+
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -359,9 +359,9 @@ class VersionRegressed(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreScanned(Event):
-    """A `TokenRefresher` has gone once through the tokens that were due. The numbers are those of this scan.
+    """A `TokenRefresher` has gone once through the tokens of a client that were due. The numbers are those of this scan.
 
-    Operator: watch `failed` and `seconds`; a scan that takes longer than tokens are due ahead of their expiry needs another worker.
+    Operator: watch `failed` and `expired`; if `expired` does not go down, it needs another worker or a higher rate.
     """
 
     kind: ClassVar[str] = "store_scanned"
@@ -371,13 +371,19 @@ class StoreScanned(Event):
     """How long it took."""
 
     listed: int
-    """Records that were due."""
+    """Records that were due, or nearly."""
+
+    expired: int
+    """Of these, how many access tokens had expired."""
 
     refreshed: int
     """Tokens that were refreshed."""
 
     fresh: int
-    """Records that somebody else had refreshed."""
+    """Records that needed nothing: somebody else was there first, or they are not due before the next scan."""
+
+    resting: int
+    """Records whose last refresh failed so lately that it was not tried again."""
 
     elsewhere: int
     """Records that another worker was at."""
@@ -389,7 +395,7 @@ class StoreScanned(Event):
     """Users who have to log in again."""
 
     skipped: int
-    """Records of a server that did not answer, and of clients that the refresher does not know."""
+    """Records left to the next scan: their server or the store did not answer, or the refresher was stopped."""
 
 
 EVENTS: Final[tuple[type[Event], ...]] = (

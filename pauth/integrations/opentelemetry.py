@@ -1,11 +1,16 @@
 """Events as OpenTelemetry metrics and spans. Needs the extra ``opentelemetry`` (its API only; your program sets up the SDK).
 
-===========================  =========  ===========  =========================================================================================
-metric                       kind       unit         attributes
-===========================  =========  ===========  =========================================================================================
-``pauth.client.events``      counter    ``{event}``  ``pauth.namespace``, ``pauth.event.kind``, ``pauth.event.outcome``, ``server.address``
-``pauth.refresh.duration``   histogram  ``s``        ``pauth.namespace``, ``pauth.refresh.outcome``, ``error.type``
-===========================  =========  ===========  =========================================================================================
+=================================  =========  ============  ======================================================================================
+metric                             kind       unit          attributes
+=================================  =========  ============  ======================================================================================
+``pauth.client.events``            counter    ``{event}``   ``pauth.namespace``, ``pauth.event.kind``, ``pauth.event.outcome``, ``server.address``
+``pauth.refresh.duration``         histogram  ``s``         ``pauth.namespace``, ``pauth.refresh.outcome``, ``error.type``
+``pauth.refresher.records``        counter    ``{record}``  ``pauth.namespace``, ``pauth.refresher.outcome``
+``pauth.refresher.expired``        counter    ``{record}``  ``pauth.namespace``
+``pauth.refresher.scan.duration``  histogram  ``s``         ``pauth.namespace``
+=================================  =========  ============  ======================================================================================
+
+The last three come from a ``TokenRefresher``, after each scan. Its outcomes are those of its progress; ``expired`` counts whom it came too late for.
 
 Each attempt to refresh a token is also a span, ``pauth.refresh``. Nothing of users is in either: neither ids nor fingerprints.
 """
@@ -27,6 +32,7 @@ from pauth.events import (
     RefreshFailed,
     ServedStale,
     StorageConflict,
+    StoreScanned,
     TokenRecovered,
     TokenRefreshed,
 )
@@ -45,6 +51,11 @@ __all__ = ["HasEvents", "instrument"]
 
 _BOUNDARIES: Final = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Seconds: what the semantic conventions advise for HTTP requests, which refreshes are. The SDK's own are made for milliseconds."""
+
+_SCAN_BOUNDARIES: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0)
+"""Seconds."""
+
+_SCAN_OUTCOMES: Final = ("refreshed", "fresh", "resting", "elsewhere", "failed", "dead", "skipped")
 
 _MAX_FAILED: Final = 1024
 """Failed attempts that are remembered, for links from those that try again."""
@@ -82,9 +93,9 @@ def instrument(
 
 
 class _Recorder:
-    """The handler: one counter, one histogram, and the spans of the failed attempts that may be tried again."""
+    """The handler: counters, histograms, and the spans of the failed attempts that may be tried again."""
 
-    __slots__ = ("_count", "_duration", "_failed", "_lock", "_tracer")
+    __slots__ = ("_count", "_duration", "_failed", "_lock", "_scan_duration", "_scan_expired", "_scan_records", "_tracer")
 
     def __init__(self, meter: metrics.Meter, tracer: trace.Tracer) -> None:
         self._count = meter.create_counter("pauth.client.events", unit="{event}", description="What happened to tokens, by kind.")
@@ -93,6 +104,18 @@ class _Recorder:
             unit="s",
             description="Duration of attempts to refresh a token, until the new one is stored.",
             explicit_bucket_boundaries_advisory=_BOUNDARIES,
+        )
+        self._scan_records = meter.create_counter(
+            "pauth.refresher.records", unit="{record}", description="What became of the records that were due, by outcome."
+        )
+        self._scan_expired = meter.create_counter(
+            "pauth.refresher.expired", unit="{record}", description="Records whose access token had expired when a scan came to them."
+        )
+        self._scan_duration = meter.create_histogram(
+            "pauth.refresher.scan.duration",
+            unit="s",
+            description="Duration of scans for tokens that are due.",
+            explicit_bucket_boundaries_advisory=_SCAN_BOUNDARIES,
         )
         self._tracer = tracer
         self._lock = threading.Lock()
@@ -105,6 +128,12 @@ class _Recorder:
             span = self._span(event, attributes)
             # in the context of its span, so that an exemplar leads there
             self._duration.record(event.seconds, attributes, trace.set_span_in_context(span))
+        elif isinstance(event, StoreScanned):
+            client: dict[str, AttributeValue] = {"pauth.namespace": event.namespace}
+            for outcome in _SCAN_OUTCOMES:
+                self._scan_records.add(getattr(event, outcome), {**client, "pauth.refresher.outcome": outcome})
+            self._scan_expired.add(event.expired, client)
+            self._scan_duration.record(event.seconds, client)
 
     def _span(self, event: TokenRefreshed | RefreshFailed, attributes: dict[str, AttributeValue]) -> trace.Span:
         end = int(event.at * 1e9)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pauth.clock import Clock
+from pauth.core.token import Token
 from pauth.errors import PAuthError, ProviderUnavailable, ReauthorizationRequired, Remedy, TokenError
 from pauth.refresh.failures import MAX_RETRY_AFTER, Breaker, Failure, classify, rest_left
 from pauth.refresh.leases import take_lease
@@ -95,6 +96,13 @@ class Admission:
                 self.reporter.breaker_opened(opened)
         else:
             closed = self.breaker.succeeded()
+            if closed is not None:
+                self.reporter.breaker_closed(closed)
+
+    def heard(self, token: Token) -> None:
+        """A token was found in the store: if it is newer than the last failure the server has answered another process, and answers this one too."""
+        if self.breaker.is_open:
+            closed = self.breaker.heard(self.clock.time() - token.issued_at)
             if closed is not None:
                 self.reporter.breaker_closed(closed)
 

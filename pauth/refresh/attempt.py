@@ -94,6 +94,7 @@ class Attempter:
             return await self._save(stored, unsaved, Report(self.reporter, key, unsaved.attempt_id), recovered="memory")
         if not self.refreshable(stored.grant.token):
             raise ReauthorizationRequired("the access token has expired and has no refresh token; let the user log in", reason="no_refresh_token")
+        self.admission.heard(stored.grant.token)
         self.admission.check_rest(stored)
         report = Report(self.reporter, key, secrets.token_hex(8), behind_the_scenes=behind_the_scenes)
         if not stored.grant.attempts.under_way:
@@ -311,8 +312,8 @@ class Attempter:
     async def _outlived(self, stored: Stored, attempts: Attempts) -> bool:
         """Wait until an attempt that nobody has ended cannot get an answer any more; gives whether the record still says the same.
 
-        Who made it is dead, cut off or asleep, if we have a lease; without leases it may well be at it. Its deadline is on its own clock, so we wait no
-        longer than it can have set.
+        Who made it is dead, cut off or asleep, if we have a lease; without leases it may well be at it. Its deadline is on its own clock, so we wait
+        no longer than it can have set.
         """
         now = self.clock.time()
         if takes_again(attempts, self.rotation, now=now):

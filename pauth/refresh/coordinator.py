@@ -152,18 +152,19 @@ class RefreshCoordinator:
         return await self._refreshed(stored)
 
     async def keep_fresh(self, key: RecordKey, *, within: float = 0.0) -> bool:
-        """Refresh the token of ``key`` if it becomes stale within so many seconds (at most a tenth of its lifetime); gives whether it was refreshed.
+        """Refresh the token of ``key`` if it becomes stale within so many seconds (at most a tenth of its lifetime).
+
+        :returns: whether it was refreshed, and by this process.
 
         :raises PAuthError: as :meth:`refresh`.
         """
         stored = await self._read(key)
-        token, now = stored.grant.token, self._clock.time()
-        soft, _ = self._policy.thresholds(token, spread=self._records.spread(stored))
-        if token.expires_at is not None:
-            within = min(within, (token.expires_at - token.issued_at) / 10)
-        if not self._refreshable(token) or now + within < soft:
+        token = stored.grant.token
+        due = self._policy.is_due(token, self._clock.time(), spread=self._records.spread(stored), within=within)
+        if not due or not self._refreshable(token):
             return False
-        return (await self._refreshed(stored, behind_the_scenes=True)).version != token.version
+        outcome = await self._flown(stored, self._policy.deadline, behind_the_scenes=True)
+        return isinstance(outcome, Token)  # else somebody else has refreshed it, or ended it
 
     async def login(self, key: RecordKey, token: Token) -> None:
         """Store the token of a new login, replacing whatever is stored.
@@ -300,7 +301,7 @@ class RefreshCoordinator:
         return await self._records.read(key)
 
     async def _replay(self) -> None:
-        """Take up what an earlier process had to leave in the journal; who asks for one of those tokens stores it, and the others are stored meanwhile."""
+        """Take up what an earlier process had to leave in the journal. Who asks for one of the tokens stores it; the others are stored meanwhile."""
         if self._shared.replayed:
             return
         self._shared.replayed = True
@@ -367,22 +368,28 @@ class RefreshCoordinator:
                 self._reporter.served_stale(key, token, "unsaved")
         return token
 
-    async def _refreshed(self, stored: Stored, *, behind_the_scenes: bool = False) -> Token:
+    async def _flown(self, stored: Stored, patience: float, *, behind_the_scenes: bool = False) -> Token | _Retired | None:
+        key, version = stored.record.key, stored.grant.token.version
+        # The token is part of the flight's key: who has seen the second one must not be given the result of the flight that got it.
+        work = partial(self._attempter.refresh, key, version, behind_the_scenes=behind_the_scenes)
+        outcome: Token | _Retired | None = await self._shared.flights.run((key, version), work, begun=self._begun, patience=patience)
+        return outcome
+
+    async def _refreshed(self, stored: Stored) -> Token:
         give_up_at, rounds = time.monotonic() + self._policy.deadline, 0
         while True:
-            key, version = stored.record.key, stored.grant.token.version
-            # The token is part of the flight's key: who has seen the second one must not be given the result of the flight that got it.
-            work = partial(self._attempter.refresh, key, version, behind_the_scenes=behind_the_scenes)
-            patience = max(0.0, give_up_at - time.monotonic())
-            outcome = await self._shared.flights.run((key, version), work, begun=self._begun, patience=patience)
+            outcome = await self._flown(stored, max(0.0, give_up_at - time.monotonic()))
             if isinstance(outcome, Token):
                 return outcome
             # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
-            stored = await self._read(key)
+            version = stored.grant.token.version
+            stored = await self._read(stored.record.key)
             rounds += stored.grant.token.version == version
             if rounds > _MAX_ROUNDS:
                 raise StorageUnavailable(
                     "refreshing a token comes to nothing again and again; does the storage give back all that it is given to save?"
                 )
             if self._policy.freshness(stored.grant.token, self._clock.time()) is not Freshness.EXPIRED and stored.grant.token.version != version:
+                self._admission.heard(stored.grant.token)
+                self._records.remember(stored)
                 return stored.grant.token

@@ -140,6 +140,7 @@ class _Circuit:
     """On the monotonic clock."""
 
     opened_at: float = 0.0
+    failed_at: float = 0.0
     pause: float = 0.0
     probing_until: float = 0.0
     who: object = None
@@ -195,6 +196,13 @@ class Breaker:
             circuit, self._circuit = self._circuit, _Circuit()
         return None if circuit.failures < self._threshold else self._monotonic() - circuit.opened_at
 
+    def heard(self, age: float) -> float | None:
+        """Somebody, in whichever process, got a token so many seconds ago. Gives for how many seconds the breaker was open, if this closes it."""
+        with self._lock:
+            circuit = self._circuit
+            newer = circuit.failures >= self._threshold and age < self._monotonic() - circuit.failed_at
+        return self.succeeded() if newer else None
+
     def failed(self, *, retry_after: float | None, who: object = None) -> float | None:
         """The server did not answer, or said "not now". Gives for how many seconds this opens the breaker, if it does.
 
@@ -206,6 +214,7 @@ class Breaker:
             if not was_open and who is not None and circuit.who == who:
                 return None
             circuit.who = who
+            circuit.failed_at = self._monotonic()
             circuit.failures += 1
             if circuit.failures < self._threshold:
                 return None

@@ -84,6 +84,13 @@ class RefreshPolicy:
         soft, hard = self.thresholds(token, spread=spread)
         return Freshness.FRESH if now < soft else Freshness.STALE if now < hard else Freshness.EXPIRED
 
+    def is_due(self, token: Token, now: float, *, spread: float = 1.0, within: float = 0.0) -> bool:
+        """Whether ``token`` is to be refreshed ahead of time, since it becomes stale within so many seconds (at most a tenth of its lifetime)."""
+        soft, _ = self.thresholds(token, spread=spread)
+        if token.expires_at is not None:
+            within = min(within, max(0.0, token.expires_at - token.issued_at) * _SOFT_SHARE)
+        return now + within >= soft
+
     def thresholds(self, token: Token, *, spread: float = 1.0) -> tuple[float, float]:
         """The moments at which ``token`` becomes stale and expired, in seconds since the Unix epoch.
 

@@ -74,6 +74,19 @@ SAMPLES: dict[str, Event] = {
         BreakerClosed(at=NOW, namespace=NAMESPACE, endpoint="https://login.example", seconds=31.5),
         KeyRotated(at=NOW, namespace="", rewritten=100, failed=1),
         VersionRegressed(at=NOW, namespace=NAMESPACE, user=USER, user_id=USER_ID, seen=7, found=6),
-        StoreScanned(at=NOW, namespace="", seconds=1.25, listed=100, refreshed=90, fresh=4, elsewhere=3, failed=2, dead=1, skipped=0),
+        StoreScanned(
+            at=NOW,
+            namespace=NAMESPACE,
+            seconds=1.25,
+            listed=110,
+            expired=5,
+            refreshed=90,
+            fresh=4,
+            resting=10,
+            elsewhere=3,
+            failed=2,
+            dead=1,
+            skipped=0,
+        ),
     )
 }

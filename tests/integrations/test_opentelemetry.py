@@ -122,6 +122,27 @@ def test_the_duration_of_refreshes_is_measured_by_outcome(telemetry: Telemetry) 
     assert good.explicit_bounds[-1] == 10.0
 
 
+def test_a_scan_of_a_refresher_is_counted_by_what_became_of_the_records(telemetry: Telemetry) -> None:
+    telemetry.stream.emit(SAMPLES["store_scanned"])
+    telemetry.stream.emit(SAMPLES["store_scanned"])
+    metrics = telemetry.metrics()
+    records, expired, duration = (metrics[f"pauth.refresher.{name}"] for name in ("records", "expired", "scan.duration"))
+    assert {_label(point): point.value for point in records.data.data_points if isinstance(point, NumberDataPoint)} == {
+        "refreshed": 180,
+        "fresh": 8,
+        "resting": 20,
+        "elsewhere": 6,
+        "failed": 4,
+        "dead": 2,
+        "skipped": 0,
+    }
+    assert [(point.value, dict(point.attributes or {})) for point in expired.data.data_points if isinstance(point, NumberDataPoint)] == [
+        (10, {"pauth.namespace": NAMESPACE})
+    ]
+    (point,) = [point for point in duration.data.data_points if isinstance(point, HistogramDataPoint)]
+    assert (point.count, point.sum, duration.unit) == (2, 2.5, "s")
+
+
 def test_an_exemplar_of_a_duration_leads_to_the_span(telemetry: Telemetry) -> None:
     telemetry.stream.emit(refreshed())
     ((exemplar,),) = [point.exemplars for point in telemetry.durations()]

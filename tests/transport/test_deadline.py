@@ -42,7 +42,12 @@ async def _error(transport: Transport, server: RawServer, deadline: float | None
 
 def at(name: str, then: Callable[[], object]) -> None:
     """When this failpoint is reached, do ``then``."""
-    arm(lambda reached: then() if reached == name else None)
+
+    def hook(reached: str) -> None:
+        if reached == name:
+            then()
+
+    arm(hook)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.001, 3600.0])
