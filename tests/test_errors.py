@@ -279,6 +279,7 @@ TABLE = [
     Row(
         "a moment after 503", on_later_refresh(faults.status(503), pause=0), errors.ProviderUnavailable, RETRY, attributes=(("request_sent", False),)
     ),
+    Row("soon after a refusal", on_later_refresh(faults.status(401, {"error": "invalid_client"}), pause=0), errors.TokenError, FIX, "invalid_client"),
     Row("a failing endpoint", failing_endpoint, errors.ProviderUnavailable, RETRY, attributes=(("request_sent", False), ("retry_after", 5.0))),
     # Answers that break the protocol.
     Row("HTML", on_refresh(faults.body("<html>", content_type="text/html")), errors.MalformedResponse, FIX, status=200),
@@ -323,7 +324,7 @@ TABLE = [
     Row("not logged in", not_logged_in, ReauthorizationRequired, LOG_IN_AGAIN, attributes=(("reason", "not_logged_in"),)),
     Row(
         "used up by a lost answer",
-        on_later_refresh(faults.cut(20), pause=5),
+        on_later_refresh(faults.cut(20), pause=60),
         ReauthorizationRequired,
         LOG_IN_AGAIN,
         "invalid_grant",
@@ -332,7 +333,7 @@ TABLE = [
     ),
     Row(
         "sent too often without an answer",
-        on_later_refresh(faults.drop_before(), faults.drop_before(), pause=5, attempts=3),
+        on_later_refresh(faults.drop_before(), faults.drop_before(), pause=60, attempts=3),
         ReauthorizationRequired,
         LOG_IN_AGAIN,
         attributes=(("reason", "ambiguous_rotation"),),
