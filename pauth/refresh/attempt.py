@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 from pauth.clock import Clock
 from pauth.core.quirks import Rotation
@@ -91,7 +91,7 @@ class Attempter:
             return None
         unsaved = self.shared.unsaved_successor(stored.record)
         if unsaved is not None:
-            return await self._save(stored, unsaved, Report(self.reporter, key, unsaved.attempt_id), recovered="memory")
+            return await self._save(stored, unsaved, Report(self.reporter, key, unsaved.attempt_id), recovered=True)
         if not self.refreshable(stored.grant.token):
             raise ReauthorizationRequired("the access token has expired and has no refresh token; let the user log in", reason="no_refresh_token")
         self.admission.heard(stored.grant.token)
@@ -188,7 +188,7 @@ class Attempter:
             attempts = self.shared.settled(stored.grant.attempts)
             found = await self._found(attempts)
             if found is not None:
-                return await self._save(stored, found, Report(self.reporter, key, found.attempt_id), recovered="journal")
+                return await self._save(stored, found, Report(self.reporter, key, found.attempt_id), recovered=True)
             if attempts.under_way:
                 attempts = replace(attempts, lost_at=attempts.lost_at or self._began(attempts))
                 if not await self._outlived(stored, attempts):
@@ -335,7 +335,7 @@ class Attempter:
         except TokenStorageError as error:
             _log.warning("an attempt that sent nothing could not be taken back (%s)", type(error).__name__)
 
-    async def _save(self, stored: Stored, unsaved: Unsaved, report: Report, *, recovered: Literal["memory", "journal"] | None = None) -> Token | None:
+    async def _save(self, stored: Stored, unsaved: Unsaved, report: Report, *, recovered: bool = False) -> Token | None:
         """Store the successor of ``stored``; give it only when the store has it (P3)."""
         key, grant = stored.record.key, StoredGrant(unsaved.token)
         self.shared.unsaved[key] = unsaved
@@ -361,8 +361,8 @@ class Attempter:
             report.conflict("adopted")
         self.shared.rests.pop(key, None)
         self.records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
-        if recovered is not None and waited:
-            report.recovered(recovered)
+        if recovered and waited:
+            report.recovered(unsaved.source)
         report.refreshed(unsaved.token, stored.grant.token)
         return unsaved.token
 

@@ -29,6 +29,9 @@ class Cached(NamedTuple):
     predecessor: bytes | None = None
     """The lineage of the record that this process has replaced with it; ``None`` if somebody else did."""
 
+    gone: bool = False
+    """The record was deleted at this version. What comes after it may count from one again."""
+
 
 class TokenCache:
     """The tokens of one namespace of one store, by user id. Safe to use from any number of threads.

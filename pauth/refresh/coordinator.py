@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from pauth.clock import Clock
 from pauth.core.quirks import Rotation
@@ -182,6 +182,7 @@ class RefreshCoordinator:
         If ``revoke`` fails its error is raised and the record stays: no token of it is handed out, and another call tries again.
         Nothing is done for a key without a record.
         """
+        await self._replayed()  # the token that has to die may be in the journal
         stored = await self._records.look(key)
         if stored is not None:
             # by token: who ends a new login must not be told that the one before it has ended
@@ -196,6 +197,7 @@ class RefreshCoordinator:
                 await revoke(retired.grant.token)
                 # a login that came in between has its own record, which stays
                 if await self._storage.remove(key, expected_version=retired.record.version):
+                    self._records.removed(key, retired.record.version)
                     self._reporter.revoked(key)
                 break
         self._shared.rests.pop(key, None)
@@ -253,7 +255,7 @@ class RefreshCoordinator:
         for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
             saver.cancel()
         for key, unsaved in list(self._shared.unsaved.items()):
-            if not await self._offer(key, unsaved, "memory") and not await self._saver.spill(key, unsaved):
+            if not await self._offer(key, unsaved) and not await self._saver.spill(key, unsaved):
                 _log.error("a refreshed token could still not be stored; it is lost with this process")
 
     # What the store has not taken
@@ -271,11 +273,11 @@ class RefreshCoordinator:
                 pause = min(pause * 1.5, _LAST_PAUSE)
                 unsaved = self._shared.unsaved.get(key)
                 if unsaved is not None:
-                    await self._offer(key, unsaved, "memory")
+                    await self._offer(key, unsaved)
         finally:
             self._savers.pop(key, None)
 
-    async def _offer(self, key: RecordKey, unsaved: Unsaved, source: Literal["memory", "journal"]) -> bool:
+    async def _offer(self, key: RecordKey, unsaved: Unsaved) -> bool:
         """Offer a token to the store once; gives whether it need not be kept any more."""
         grant = StoredGrant(unsaved.token)
         try:
@@ -287,7 +289,7 @@ class RefreshCoordinator:
         await self._attempter.let_go(key)
         if record is not None and waited:  # else somebody else has just stored it
             self._records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
-            Report(self._reporter, key, unsaved.attempt_id).recovered(source)
+            Report(self._reporter, key, unsaved.attempt_id).recovered(unsaved.source)
         return True
 
     # Reading
@@ -296,23 +298,26 @@ class RefreshCoordinator:
         return self._shared.cache(namespace, self._policy.cache_entries, self._clock.monotonic)
 
     async def _read(self, key: RecordKey) -> Stored:
+        await self._replayed()
+        return await self._records.read(key)
+
+    async def _replayed(self) -> None:
         if not self._shared.replayed and self._saver.has_journal:
             await self.shielded("journal", self._replay)
-        return await self._records.read(key)
 
     async def _replay(self) -> None:
         """Take up what an earlier process had to leave in the journal. Who asks for one of the tokens stores it; the others are stored meanwhile."""
         if self._shared.replayed:
             return
-        self._shared.replayed = True
         found = [(key, unsaved) for key, unsaved in await self._saver.spilled() if key not in self._shared.unsaved]
         self._shared.unsaved.update(found)
+        self._shared.replayed = True  # not before: who reads now must know of them
         if found:
             self._shared.flights.begin("journal, later", partial(self._offer_all, found), begun=self._begun)
 
     async def _offer_all(self, found: Sequence[tuple[RecordKey, Unsaved]]) -> None:
         for key, unsaved in found:
-            if self._shared.unsaved.get(key) is unsaved and not await self._offer(key, unsaved, "journal"):
+            if self._shared.unsaved.get(key) is unsaved and not await self._offer(key, unsaved):
                 return  # the store is not there; each of them is offered again when it is asked for
 
     # Serving

@@ -74,7 +74,7 @@ class Records:
         record = await self._storage.load(key)
         cache = self._cache(key.namespace)
         seen = cache.latest(key.user_id)
-        if seen is not None and (0 if record is None else record.version) < seen.version:
+        if seen is not None and (not seen.gone if record is None else record.version < seen.version):
             record = await self._settled(key, seen, cache)
         if record is None:
             return None
@@ -94,7 +94,10 @@ class Records:
         latest = cache.latest(key.user_id)
         if latest is None or latest.version != seen.version or (record is not None and record.version >= seen.version):
             return record
-        if record is not None:
+        if record is None:
+            self.removed(key, seen.version)
+            return None
+        if not seen.gone:
             event = VersionRegressed(
                 at=self._clock.time(),
                 namespace=key.namespace,
@@ -104,10 +107,16 @@ class Records:
                 found=record.version,
             )
             self._events.emit(event)
+        if seen.token is not None and seen.lineage is not None and record.lineage is not None and record.lineage == seen.predecessor:
+            # If this fails the next read comes here again.
+            healed = await self._write(key, StoredGrant(seen.token), record.version, record.lineage, seen.lineage)
+            record = healed or await self._storage.load(key)
         cache.forget(key.user_id)
-        if record is None or seen.token is None or seen.lineage is None or record.lineage is None or record.lineage != seen.predecessor:
-            return record
-        return await self._write(key, StoredGrant(seen.token), record.version, record.lineage, seen.lineage) or await self._storage.load(key)
+        return record
+
+    def removed(self, key: RecordKey, version: int) -> None:
+        """The record was deleted at this version: a read that was under way must not bring it back."""
+        self._cache(key.namespace).put(key.user_id, Cached(None, float("-inf"), version, gone=True))
 
     async def note(self, stored: Stored, grant: StoredGrant) -> Stored | None:
         """Write ``grant``, which holds the same token, over exactly ``stored``; ``None`` if that is not there any more.

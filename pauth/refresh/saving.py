@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol, cast, runtime_checkable
+from typing import Any, Final, Literal, Protocol, cast, runtime_checkable
 
 from pauth.clock import Clock
 from pauth.core.token import Token, token_from_dict, token_to_dict
@@ -44,6 +44,9 @@ class Unsaved:
     token: Token
     storage: object
     """The storage it is meant for, which must not go before (P4); an adapter would, with its last client."""
+
+    source: Literal["memory", "journal"] = "memory"
+    """Where this process has it from."""
 
     def __repr__(self) -> str:
         return f"<Unsaved version={self.version}>"
@@ -216,5 +219,5 @@ def _to_payload(key: RecordKey, unsaved: Unsaved) -> dict[str, Any]:
 def _from_payload(payload: Mapping[str, Any], storage: object) -> tuple[RecordKey, Unsaved]:
     token = token_from_dict(cast("Mapping[str, Any]", payload["token"]))
     predecessor, lineage = bytes.fromhex(payload["predecessor"]), bytes.fromhex(payload["lineage"])
-    unsaved = Unsaved(str(payload["attempt_id"]), predecessor, int(payload["version"]), lineage, token, storage)
+    unsaved = Unsaved(str(payload["attempt_id"]), predecessor, int(payload["version"]), lineage, token, storage, "journal")
     return RecordKey(payload["namespace"], payload["user_id"]), unsaved

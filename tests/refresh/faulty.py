@@ -124,6 +124,15 @@ class FaultyStorage(MemoryTokenStorage):
             self.acknowledged.add(Secret(tokens["access_token"]))
         return written
 
+    def snapshot(self) -> Callable[[], None]:
+        """What it holds now; the function that is given brings it back, as a failover to a replica that lags behind does."""
+        entries = dict(self._entries)
+
+        def go_back() -> None:
+            self._entries = dict(entries)
+
+        return go_back
+
     def _faults_of(self, tokens: Mapping[str, Any]) -> deque[Fault]:
         attempts = tokens.get("refresh_attempts")
         if attempts is None or "grant_ended" in tokens:
