@@ -70,7 +70,7 @@ class Saver:
     def __init__(self, storage: CoordinatedTokenStorage, *, journal: Path | None, clock: Clock) -> None:
         self._storage = storage
         self._clock = clock
-        self._sealing = storage if isinstance(storage, _Sealing) and storage.sealed else None
+        self._sealing = storage if getattr(storage, "sealed", False) and isinstance(storage, _Sealing) else None
         store = hashlib.sha256(repr(getattr(storage, "store_id", None)).encode()).hexdigest()[:16]
         self._journal = None if journal is None or self._sealing is None else SpillJournal(journal, store)
         self._files: dict[str, str] = {}
