@@ -67,6 +67,7 @@ def lint(session: nox.Session) -> None:
     install_everything(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", "tools/gen_sync.py", "--check")
 
 
 @nox.session(python=NEWEST)
@@ -145,14 +146,28 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
     else:
-        session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers")
+        session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers and not chaos")
 
 
 @nox.session(python=PYTHONS[0], default=False)
 def lowest(session: nox.Session) -> None:
     """The oldest versions that pyproject.toml allows."""
     session.install("--group", "test", "-e", ".[all]", "--resolution", "lowest-direct")
-    session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers", *session.posargs)
+    session.run("pytest", "-n", "auto", "--dist", "loadgroup", "-m", "not servers and not chaos", *session.posargs)
+
+
+@nox.session(python=NEWEST, default=False)
+def chaos_matrix(session: nox.Session) -> None:
+    """Every failpoint, rotation class and driver, pauses, all other scenarios: some 40 minutes. Arguments go to `python -m tests.chaos matrix`."""
+    install_everything(session)
+    session.run("python", "-m", "tests.chaos", "matrix", *(session.posargs or ["--out", "docs/chaos.md"]))
+
+
+@nox.session(python=NEWEST, default=False)
+def chaos_soak(session: nox.Session) -> None:
+    """Scenarios at random for eight hours. Arguments go to `python -m tests.chaos soak`."""
+    install_everything(session)
+    session.run("python", "-m", "tests.chaos", "soak", *(session.posargs or ["--minutes", "480"]))
 
 
 @nox.session(python=NEWEST, default=False)

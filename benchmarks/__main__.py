@@ -1,4 +1,4 @@
-"""``python -m benchmarks storage``, ``scan`` and ``tokens``."""
+"""``python -m benchmarks storage``, ``scan``, ``sync`` and ``tokens``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import scan, scan_report, storage
+from benchmarks import scan, scan_report, storage, sync
 from benchmarks.measure import Effort
 from benchmarks.plot import as_svg
 from benchmarks.report import as_json, as_text, into_page
@@ -78,6 +78,16 @@ def _tokens(options: argparse.Namespace, parts: Sequence[str], urls: Mapping[str
         options.markdown.write_text(tokens_report.into_page(page, report), encoding="utf-8")
 
 
+def _sync(options: argparse.Namespace, drivers: Sequence[str], urls: Mapping[str, str], folder: Path) -> None:
+    effort = Effort(None, 1) if options.quick else Effort(options.seconds, options.rounds)
+    report = sync.run(drivers, urls=urls, effort=effort, folder=folder, say=_say)
+    sys.stdout.write(sync.as_text(report))
+    if options.json:
+        options.json.write_text(json.dumps(sync.as_json(report), indent=1) + "\n", encoding="utf-8")
+    if options.markdown:
+        options.markdown.write_text(sync.into_page(options.markdown.read_text(encoding="utf-8"), report), encoding="utf-8")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What pauth costs, beside the raw drivers and py-key-value.")
     works = parser.add_subparsers(required=True, metavar="WORK")
@@ -85,9 +95,11 @@ def _parser() -> argparse.ArgumentParser:
     saving.set_defaults(work=_storage, known=tuple(storage.DRIVERS), servers=tuple(storage.DRIVERS))
     scanning = works.add_parser("scan", help="what expires, in a store of a million records")
     scanning.set_defaults(work=_scan, known=scan.DRIVERS, servers=scan.DRIVERS)
+    blocking = works.add_parser("sync", help="blocking calls, beside other ways to make them")
+    blocking.set_defaults(work=_sync, known=sync.DRIVERS, servers=sync.DRIVERS)
     tokens = works.add_parser("tokens", help="handing out, refreshing and sharing tokens, beside other libraries")
     tokens.set_defaults(work=_tokens, known=tuple(tokens_run.PARTS), servers=("postgresql", "redis"))
-    for each in (saving, scanning, tokens):
+    for each in (saving, scanning, blocking, tokens):
         what = "PART" if each is tokens else "DRIVER"
         each.add_argument("drivers", nargs="*", metavar=what, help=f"all by default: {' '.join(each.get_default('known'))}")
         each.add_argument(
@@ -100,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
         each.add_argument("--markdown", type=Path, metavar="FILE", help="put the tables between the marks of this page")
         each.add_argument("--quick", action="store_true", help="a few calls each: to see that it runs; the figures mean nothing")
-    for each in (saving, tokens):
+    for each in (saving, blocking, tokens):
         each.add_argument("--seconds", type=_positive, default=2.0, help="for each contender and each work (2)")
         each.add_argument("--rounds", type=int, default=8, choices=range(1, 101), metavar="N", help="in how many turns (8)")
     for each in (scanning, tokens):

@@ -101,8 +101,8 @@ async def run(drivers: Sequence[str], *, urls: Mapping[str, str], records: int, 
     for name in drivers:
         async with AsyncExitStack() as stack:
             try:
-                place = folder / name
-                place.mkdir()
+                place = folder / name / "server"
+                place.mkdir(parents=True)
                 url = urls[name] if name in urls else await stack.enter_async_context(SERVERS[name](place))
                 subject = await stack.enter_async_context(_SUBJECTS[name](url))
             except Missing as missing:

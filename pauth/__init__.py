@@ -10,8 +10,9 @@ from pauth.version import __version__
 TYPE_CHECKING = False  # type checkers know it by its name; importing it from typing would take half as long again as Python's own start
 
 if TYPE_CHECKING:
-    from pauth.client import Login, OAuth2Client
+    from pauth.client import OAuth2Client
     from pauth.core.metadata import ServerMetadata
+    from pauth.core.pending_device import DeviceLogin
     from pauth.core.quirks import Quirks, Rotation, RotationClass, UserInfoMapping
     from pauth.core.token import Token
     from pauth.core.userinfo import UserInfo
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         TokenStorageError,
         UserInfoError,
     )
+    from pauth.login import Login
     from pauth.providers import Provider, Providers
     from pauth.refresh.policy import RefreshPolicy
     from pauth.refresh.refresher import RefresherProgress, TokenRefresher
@@ -41,6 +43,9 @@ if TYPE_CHECKING:
     from pauth.storage.memory import MemoryTokenStorage
     from pauth.storage.redis import RedisTokenStorage
     from pauth.storage.url import storage_from_url
+    from pauth.sync._client import SyncOAuth2Client
+    from pauth.sync._refresher import SyncTokenRefresher
+    from pauth.sync._storage import SyncTokenStorage
 
 __all__ = [
     "AmbiguousExchange",
@@ -49,6 +54,7 @@ __all__ = [
     "BaseTokenStorage",
     "ConfigurationError",
     "DatabaseTokenStorage",
+    "DeviceLogin",
     "EncryptedFileStorage",
     "EncryptionKey",
     "InvalidStateError",
@@ -71,6 +77,9 @@ __all__ = [
     "RotationClass",
     "Secret",
     "ServerMetadata",
+    "SyncOAuth2Client",
+    "SyncTokenRefresher",
+    "SyncTokenStorage",
     "Token",
     "TokenError",
     "TokenRefresher",
@@ -83,8 +92,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "client": ("Login", "OAuth2Client"),
+    "client": ("OAuth2Client",),
     "core.metadata": ("ServerMetadata",),
+    "core.pending_device": ("DeviceLogin",),
     "core.quirks": ("Quirks", "Rotation", "RotationClass", "UserInfoMapping"),
     "core.token": ("Token",),
     "core.userinfo": ("UserInfo",),
@@ -103,6 +113,7 @@ _HOME = {
         "TokenStorageError",
         "UserInfoError",
     ),
+    "login": ("Login",),
     "providers": ("Provider", "Providers"),
     "refresh.policy": ("RefreshPolicy",),
     "refresh.refresher": ("RefresherProgress", "TokenRefresher"),
@@ -114,6 +125,9 @@ _HOME = {
     "storage.memory": ("MemoryTokenStorage",),
     "storage.redis": ("RedisTokenStorage",),
     "storage.url": ("storage_from_url",),
+    "sync._client": ("SyncOAuth2Client",),
+    "sync._refresher": ("SyncTokenRefresher",),
+    "sync._storage": ("SyncTokenStorage",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

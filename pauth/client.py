@@ -7,7 +7,7 @@ import os
 import secrets
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self, TypeAlias
 
@@ -19,12 +19,15 @@ from pauth.core.callback import AuthorizationResponse, CallbackParams, parse_cal
 from pauth.core.client_auth import client_auth_named
 from pauth.core.metadata import check_pkce
 from pauth.core.pending import AuthorizationRequest, check_user, pending_id
+from pauth.core.pending_device import DeviceLogin
 from pauth.core.quirks import Rotation, RotationClass, authorization_scope
 from pauth.core.token import Token
 from pauth.core.urls import check_endpoint
 from pauth.core.userinfo import UserInfo
+from pauth.device_login import DeviceLogins
 from pauth.errors import ConfigurationError, InvalidStateError, PAuthError, Remedy, UserInfoError
 from pauth.events import EventStream
+from pauth.login import Login
 from pauth.providers import Provider, provider_named
 from pauth.refresh.coordinator import RefreshCoordinator
 from pauth.refresh.policy import RefreshPolicy
@@ -41,19 +44,6 @@ __all__ = ["Login", "OAuth2Client"]
 
 TokenStorage: TypeAlias = AsyncTokenStorage | BaseTokenStorage | str
 """What a client takes as its storage: a storage object, or the URL of one."""
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Login:
-    """A completed login: the tokens are stored."""
-
-    user_id: str
-    """The user they are stored under, for :meth:`OAuth2Client.get_token`."""
-
-    token: Token
-
-    def __repr__(self) -> str:
-        return f"<Login {self.token!r}>"
 
 
 class OAuth2Client:
@@ -166,11 +156,17 @@ class OAuth2Client:
         )
         # what is in memory is shared with other clients, whose policies may differ
         self._cached: Callable[[str], Token | None] = self._tokens.cached.get if policy.cache_age else _nothing_cached
+        self._devices = DeviceLogins(server=self._server, pending=self._pending, tokens=self._tokens, namespace=self._namespace, clock=self._clock)
 
     @property
     def namespace(self) -> str:
         """Separates this client's records from those of others on the same storage (:class:`~pauth.storage.base.RecordKey`)."""
         return self._namespace
+
+    @property
+    def redirect_uri(self) -> str | None:
+        """Where the provider sends the browser back to, as it was given."""
+        return self._redirect_uri
 
     @property
     def token_storage(self) -> CoordinatedTokenStorage:
@@ -283,6 +279,35 @@ class OAuth2Client:
         del code, state, session_id  # SH-5
         return (await self._complete(params, user_id=user_id, session=session)).token
 
+    async def start_device_login(
+        self, *, scope: Sequence[str] | None = None, user_id: str | None = None, resource: Sequence[str] = ()
+    ) -> DeviceLogin:
+        """Begin a login on another device (RFC 8628): show the user where to go and the code, then call :meth:`complete_device_login`.
+
+        :param scope: as in :meth:`get_authorization_url`, like ``user_id`` and ``resource``.
+        :raises ConfigurationError: the server has no device authorization endpoint.
+        :raises TokenError: the server refused.
+        :raises ProviderError: the server gave no usable answer.
+        """
+        self._check_open()
+        if user_id is not None:
+            check_user_id(user_id)
+        asked = self._scopes if scope is None else _texts("scope", scope)
+        return await self._devices.start(scope=asked, resource=_texts("resource", resource), user_id=user_id)
+
+    async def complete_device_login(self, login: DeviceLogin, *, user_id: str | None = None) -> Login:
+        """Wait until the user has decided on the other device, and store the tokens. Cancelling it ends the login; it can be called once.
+
+        :param user_id: as in :meth:`handle_callback`.
+        :raises AuthorizationError: the user refused, or did not decide in time.
+        :raises InvalidStateError: this login is not pending in this client.
+        :raises PAuthError: as :meth:`handle_callback`.
+        """
+        self._check_open()
+        if user_id is not None:
+            check_user_id(user_id)
+        return await self._devices.complete(login, user_id=user_id)
+
     async def get_token(self, user_id: str) -> Token:
         """A valid token of the user: the stored one, or a refreshed one, which is stored before it is given.
 
@@ -367,11 +392,13 @@ class OAuth2Client:
         """Refuse new calls, wait for refreshes under way, then close connections, and the storage if it was given as a URL. May be called again."""
         self._closed = True
         self._cached = _nothing_cached
-        await self._directory.drain()
-        await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
-        await self._transport.aclose()
-        while self._owned:
-            await self._owned.pop().aclose()
+        try:
+            await self._directory.drain()
+            await self._tokens.drain()  # last, and nothing is awaited before the transport refuses: no refresh can begin and be cut off
+        finally:
+            await self._transport.aclose()
+            while self._owned:
+                await self._owned.pop().aclose()
 
     async def __aenter__(self) -> Self:
         return self

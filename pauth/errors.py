@@ -15,12 +15,13 @@
     │   ├── MalformedResponse       the answer breaks the protocol            fix the configuration
     │   └── UntrustedServer         metadata or endpoints failed a check      fix the configuration
     ├── UserInfoError               the userinfo endpoint refused or lied     per cause
-    └── TokenStorageError           the token store failed
-        ├── StorageUnavailable      the store did not answer                  retry
-        └── RecordUnreadable        a record is there but cannot be read      fix the configuration
-            ├── RecordTampered      its authentication failed
-            ├── UnknownEncryptionKey  no key with its key id is configured
-            └── UnsupportedRecord   written by a newer pauth, or not by pauth
+    ├── TokenStorageError           the token store failed
+    │   ├── StorageUnavailable      the store did not answer                  retry
+    │   └── RecordUnreadable        a record is there but cannot be read      fix the configuration
+    │       ├── RecordTampered      its authentication failed
+    │       ├── UnknownEncryptionKey  no key with its key id is configured
+    │       └── UnsupportedRecord   written by a newer pauth, or not by pauth
+    └── DeadlineExceeded            a blocking call took too long             retry
 
 Each error answers one question, *what is to be done*, in :attr:`PAuthError.remedy`; :attr:`PAuthError.retryable` is the
 same answer as a bool for retry loops. No error carries a token, code, verifier or secret, in its message, its arguments or its chain.
@@ -37,6 +38,7 @@ __all__ = [
     "AmbiguousExchange",
     "AuthorizationError",
     "ConfigurationError",
+    "DeadlineExceeded",
     "InvalidStateError",
     "InvalidUserId",
     "MalformedResponse",
@@ -221,3 +223,9 @@ class UnknownEncryptionKey(RecordUnreadable):
 
 class UnsupportedRecord(RecordUnreadable):
     """A record has a format this version of pauth does not read: written by a newer version, or not by pauth."""
+
+
+class DeadlineExceeded(PAuthError):
+    """A blocking call gave up waiting (:mod:`pauth.sync`). What it asked for may still be done: nothing that a server gave is lost."""
+
+    remedy = Remedy.RETRY

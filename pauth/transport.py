@@ -104,7 +104,8 @@ class Transport:
         self._timeout = timeout
         self._ssl: ssl.SSLContext | bool = True if ssl_context is None else ssl_context
         self._proxy = None if proxy is None else Secret(proxy)
-        self._allow_insecure_http = allow_insecure_http
+        self.allow_insecure_http: bool = allow_insecure_http
+        """Whether plain HTTP to other hosts is permitted."""
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
@@ -119,7 +120,7 @@ class Transport:
         :raises UntrustedServer: the server's certificate is not valid for its name.
         :raises ConfigurationError: the URL is none that requests may be sent to, or this transport is closed.
         """
-        check_endpoint(request.url, name="endpoint", allow_insecure_http=self._allow_insecure_http)
+        check_endpoint(request.url, name="endpoint", allow_insecure_http=self.allow_insecure_http)
         outcome = await self._exchange(request, deadline)
         if isinstance(outcome, PAuthError):
             raise outcome
@@ -180,7 +181,7 @@ class Transport:
         progress = _Progress(self._clock, deadline)
         _progress.set(progress)
         requested_at = self._clock.time()
-        within = self._timeout if deadline is None else min(self._timeout, deadline - self._clock.monotonic())
+        within = self._timeout if deadline is None else max(0.0, min(self._timeout, deadline - self._clock.monotonic()))
         try:
             async with (
                 _time_limit(within),
@@ -206,6 +207,12 @@ class Transport:
             problem = f"{host} did not {what} within {within:g} seconds"
         except aiohttp.ClientPayloadError:
             problem = f"the answer of {host} was cut off"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Not this task but one that it waited for was cancelled: the end of asyncio.run cancels what looks up addresses.
+            problem = f"the request to {host} was cut off"
         except (aiohttp.ClientError, OSError) as exc:
             if progress.written and isinstance(exc, aiohttp.ClientResponseError):
                 return MalformedResponse(f"the answer of {host} is not HTTP, or its headers are too large")

@@ -42,6 +42,9 @@ def nothing_blocks_the_loop() -> Iterator[None]:
         # The folder of the process is a field in memory; it is asked for when a storage is made.
         for name in ("os.path.abspath", "os.getcwd"):
             detector.functions[name].can_block_in("pauth/storage/arguments.py", "absolute_path")
+        # The sync face waits in the thread of its caller, and lets its own loop stand still while the process forks; both on purpose.
+        for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
+            detector.functions[name].can_block_in("pauth/sync/_portal.py", {"wait", "_rest"})
         yield
 
 

@@ -42,7 +42,7 @@ def room(*names: str, libraries: str = "", forbidden: frozenset[str] = frozenset
 
 # The longest prefix that fits a module is its room.
 ROOMS = {
-    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh", "pauth.storage"),  # each only when its name is used
+    "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh", "pauth.storage", "pauth.sync"),  # each only when its name is used
     "pauth.errors": room(),
     "pauth.secret": room(),
     "pauth.clock": room(),
@@ -69,12 +69,16 @@ ROOMS = {
     ),
     # One server's metadata, keys and endpoints.
     "pauth.server": room("pauth.core", "pauth.providers", "pauth.refresh.flight", "pauth.transport"),
+    "pauth.login": room("pauth.core.token"),
+    "pauth.device_login": room("pauth.core", "pauth.login", "pauth.refresh", "pauth.server", "pauth.storage.base"),
     # Tokens of other libraries, as pauth stores them.
     "pauth.importers": room("pauth.core.token", "pauth.refresh.stored", "pauth.storage"),
     "pauth.importers.flask_dance": room("pauth.core.token", "pauth.importers", "pauth.storage", libraries="sqlalchemy"),
     "pauth.client": room(
         "pauth.core",
+        "pauth.device_login",
         "pauth.events",
+        "pauth.login",
         "pauth.providers",
         "pauth.refresh",
         "pauth.server",
@@ -82,12 +86,22 @@ ROOMS = {
         "pauth.transport",
         libraries="platformdirs",
     ),
-    # Other libraries, a module each.
-    "pauth.integrations": room(),
+    # The blocking face of what there is to await.
+    "pauth.sync": room(
+        "pauth.client", "pauth.core", "pauth.login", "pauth.events", "pauth.importers", "pauth.providers", "pauth.refresh", "pauth.storage"
+    ),
+    # Other libraries, a module each; what stands in modules with an underscore, and needs none, is common to several.
+    "pauth.integrations": room("pauth.client", "pauth.core", "pauth.storage.keys", libraries="cryptography"),
+    "pauth.integrations.aiohttp": room("pauth.integrations"),
+    "pauth.integrations._aiohttp_client": room("pauth.integrations", libraries="aiohttp yarl"),
+    "pauth.integrations._aiohttp_web": room("pauth.core", "pauth.integrations", libraries="aiohttp multidict yarl"),
+    "pauth.integrations.fastapi": room("pauth.core", "pauth.integrations", libraries="fastapi"),
+    "pauth.integrations.httpx": room("pauth.integrations", libraries="httpx"),
     "pauth.integrations.opentelemetry": room("pauth.events", libraries="opentelemetry"),
+    "pauth.integrations.requests": room("pauth.integrations", libraries="requests"),
     # Nobody imports these, but the command line's demo runs the double.
     "pauth.testing": room("pauth.client", "pauth.core", "pauth.providers", "pauth.storage", libraries="aiohttp joserfc pytest yarl"),
-    "pauth.cli": room("pauth", libraries="aiohttp anyio click rich"),
+    "pauth.cli": room("pauth", libraries="aiohttp anyio click keyring platformdirs rich"),
 }
 
 

@@ -17,6 +17,7 @@ PUBLIC = [
     "BaseTokenStorage",
     "ConfigurationError",
     "DatabaseTokenStorage",
+    "DeviceLogin",
     "EncryptedFileStorage",
     "EncryptionKey",
     "InvalidStateError",
@@ -39,6 +40,9 @@ PUBLIC = [
     "RotationClass",
     "Secret",
     "ServerMetadata",
+    "SyncOAuth2Client",
+    "SyncTokenRefresher",
+    "SyncTokenStorage",
     "Token",
     "TokenError",
     "TokenRefresher",
@@ -91,7 +95,7 @@ def test_every_module_can_be_the_first_one_imported() -> None:
     )
 
 
-@pytest.mark.parametrize("package", ["pauth", "pauth.importers", "pauth.storage", "pauth.testing", "pauth.providers"])
+@pytest.mark.parametrize("package", ["pauth", "pauth.importers", "pauth.storage", "pauth.sync", "pauth.testing", "pauth.providers"])
 def test_all_names_what_is_there(package: str) -> None:
     module = importlib.import_module(package)
     assert sorted(set(module.__all__)) == sorted(module.__all__)

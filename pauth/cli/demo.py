@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pauth import DatabaseTokenStorage, EncryptionKey, OAuth2Client, PAuthError, ReauthorizationRequired, Secret, Token
+from pauth.cli.output import CheckFailed
 from pauth.testing import AuthorizationServer, Client, ManualClock
 
 __all__ = ["DemoFailed", "run_demo"]
@@ -26,7 +27,7 @@ _PATIENCE = 120.0
 _CALLBACK = "http://127.0.0.1:8400/callback"
 
 
-class DemoFailed(PAuthError):
+class DemoFailed(CheckFailed):
     """Something that pauth promises was not seen to happen."""
 
 

@@ -1,7 +1,7 @@
 """Where providers leave the specifications: each deviation is a named field, its default is what the RFCs say, and its text names who needs it.
 
 A provider that follows the RFCs has ``Quirks()``. The code that obeys a quirk is in :mod:`pauth.core.answers`, :mod:`pauth.core.grants`,
-:mod:`pauth.core.revocation` and :mod:`pauth.core.userinfo`.
+:mod:`pauth.core.device`, :mod:`pauth.core.revocation` and :mod:`pauth.core.userinfo`.
 """
 
 from __future__ import annotations
@@ -185,6 +185,17 @@ class Quirks:
 
     transient_errors: frozenset[str] = frozenset()
     """Error codes that mean "try again later". Slack says them with HTTP 200, Facebook with HTTP 400."""
+
+    # --- the device grant (RFC 8628)
+
+    device_verification_members: tuple[str, ...] = ("verification_uri",)
+    """The member of the device authorization response that says where the user goes; the first that is there. Google: ``verification_url``."""
+
+    device_poll_statuses: frozenset[int] = frozenset()
+    """Further HTTP statuses with which ``authorization_pending`` and ``slow_down`` come. Google: 428 and 403."""
+
+    device_denied_errors: frozenset[str] = frozenset()
+    """Error codes of a poll that mean ``access_denied``. Microsoft: ``authorization_declined``."""
 
     # --- revocation
 

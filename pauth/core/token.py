@@ -12,7 +12,6 @@ from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, cast
-from urllib.parse import urlsplit
 
 from pauth.errors import UnsupportedRecord
 from pauth.secret import Secret
@@ -177,6 +176,8 @@ def was_issued_by(token: Token, *, token_endpoint: str, issuer: str | None) -> b
 
 
 def _origin(url: str) -> tuple[str, str] | None:
+    from urllib.parse import urlsplit  # which takes a while to import, and few need it
+
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -27,6 +27,9 @@ GOOGLE = Provider(
         # Revoking the refresh token kills the access token with it; revoking that too then answers 400 invalid_token.
         already_revoked_errors=frozenset({"invalid_token"}),
         id_token_issuer_aliases=("accounts.google.com",),
+        # developers.google.com, "OAuth 2.0 for TV and Limited-Input Device Applications"
+        device_verification_members=("verification_url", "verification_uri"),
+        device_poll_statuses=frozenset({403, 428}),
     ),
     default_scopes=("openid", "email", "profile"),
     client_auth="client_secret_post",

@@ -52,6 +52,7 @@ def microsoft(tenant: str = "common") -> Provider:
             id_token_issuer=_ISSUER_TEMPLATE if tenant_id is None else None,
             # Addresses are set by the tenant's administrator, unchecked ("nOAuth").
             userinfo=UserInfoMapping(email_verified=None),
+            device_denied_errors=frozenset({"authorization_declined"}),
         ),
         default_scopes=("openid", "email", "profile", "offline_access"),
         client_auth="client_secret_post",

@@ -7,12 +7,10 @@ overwrites nothing newer. Until the store has acknowledged it, nobody sees the n
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal, TypeAlias
@@ -20,9 +18,11 @@ from typing import Final, Literal, TypeAlias
 from pauth.clock import Clock
 from pauth.core.quirks import Rotation
 from pauth.core.token import Token
-from pauth.errors import PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, TokenStorageError
+from pauth.errors import MalformedResponse, PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, TokenStorageError
 from pauth.failpoints import failpoint
-from pauth.refresh.failures import MAX_RETRY_AFTER, Breaker, Failure, after_failure, classify, rest_left, sends_left, takes_again
+from pauth.refresh.admission import Admission
+from pauth.refresh.failures import Failure, after_failure, classify, sends_left, takes_again
+from pauth.refresh.flight import uninterruptible
 from pauth.refresh.leases import HeldLease, take_lease
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.records import Records, Stored, new_lineage
@@ -48,9 +48,8 @@ _LAST_LOOK: Final = 0.5
 """Seconds between two looks at a record that somebody else is refreshing: few at first, then more."""
 
 _MAX_ROUNDS: Final = 10
-_PROBE_NAMESPACE: Final = "pauth:probe"
-_REST: Final = 1.0
-"""Seconds without another try in this process after a failure that the record knows nothing of."""
+_TOLD: Final = 60.0
+"""Seconds for which nobody here is told again that a user has to log in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +65,10 @@ class Attempter:
     refreshable: Callable[[Token], bool]
     policy: RefreshPolicy
     rotation: Rotation
-    breaker: Breaker
-    endpoint: str
+    admission: Admission
+    save_later: Callable[[RecordKey], None]
+    """Goes on trying to store a token, behind the scenes."""
+
     timeout: float
     """Seconds that a request may take."""
 
@@ -93,37 +94,48 @@ class Attempter:
             return await self._save(stored, unsaved, Report(self.reporter, key, unsaved.attempt_id), recovered="memory")
         if not self.refreshable(stored.grant.token):
             raise ReauthorizationRequired("the access token has expired and has no refresh token; let the user log in", reason="no_refresh_token")
-        self._check_rest(stored)
+        self.admission.heard(stored.grant.token)
+        self.admission.check_rest(stored)
         report = Report(self.reporter, key, secrets.token_hex(8), behind_the_scenes=behind_the_scenes)
-        async with self._admitted():
-            exchange = await self._prepared(key, stored.grant.token, report)
+        if not stored.grant.attempts.under_way:
+            self._check_sends(stored, report)
+        async with self.admission.admitted():
+            exchange = await self._prepared(stored, report)
             failpoint("before_lease")
             lease = await self.lease(key, partial(self._has_moved, key, seen))
             if lease is None:
                 return None
             try:
                 failpoint("after_lease")
-                if stored.grant.attempts.under_way:
-                    # Most likely it has ended since we read that, and the lease with it.
+                if lease.waited or stored.grant.attempts.under_way:
+                    # Whoever had the lease has refreshed the token meanwhile, or has noted that it failed.
                     stored = await self.records.read(key)
                     if stored.grant.token.version != seen:
                         return None
-                    self._check_rest(stored)
+                    self.admission.check_rest(stored)
                 return await self._alone(stored, seen, lease, exchange, report)
             finally:
                 failpoint("before_release")
-                await lease.release()
+                if key in self.shared.unsaved:
+                    self.shared.held[key] = lease  # it keeps others away while the store comes back
+                else:
+                    await lease.release()
 
     async def lease(self, key: RecordKey, moved: Callable[[], Awaitable[bool]]) -> HeldLease | None:
         """The lease on ``key``, as soon as nobody else has it; ``None`` as soon as ``moved``, which is asked now and then meanwhile, says yes.
 
         :raises ProviderUnavailable: somebody has it for longer than anybody should.
         """
-        pause, patience = _FIRST_LOOK, self.clock.monotonic() + 2 * self.lease_time
+        held = self.shared.held.pop(key, None)
+        if held is not None and held.remaining > 0:
+            return held
+        pause, patience, waited = _FIRST_LOOK, self.clock.monotonic() + 2 * self.lease_time, False
         while True:
             lease = await take_lease(self.storage, key, ttl=self.lease_time, clock=self.clock)
             if lease is not None:
+                lease.waited = waited
                 return lease
+            waited = True
             if self.clock.monotonic() > patience:
                 raise ProviderUnavailable("another process has been refreshing this token for too long; try again later", request_sent=False)
             await self.clock.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # who looks when is no secret
@@ -131,78 +143,89 @@ class Attempter:
             if await moved():
                 return None
 
+    async def let_go(self, key: RecordKey) -> None:
+        """Give back the lease that was kept while a token waited to be saved."""
+        held = self.shared.held.pop(key, None)
+        if held is not None:
+            await held.release()
+
     async def _has_moved(self, key: RecordKey, seen: str) -> bool:
         return (await self.records.read(key)).grant.token.version != seen
 
-    # Whether to ask at all
+    def _check_sends(self, stored: Stored, report: Report) -> None:
+        """Raise if the refresh token has been sent without an answer as often as it may be; the server's own word would be ``invalid_grant``.
 
-    def _check_rest(self, stored: Stored) -> None:
-        left = rest_left(stored.grant.attempts, self.clock.time())
-        left = max(left, self.shared.rests.get(stored.record.key, 0.0) - self.clock.monotonic())
-        if left > 0:
-            raise ProviderUnavailable(
-                f"refreshing this token failed a moment ago; try again in {left:.1f} seconds", request_sent=False, retry_after=left
-            )
-
-    @asynccontextmanager
-    async def _admitted(self) -> AsyncGenerator[None, None]:
-        """Where the breaker lets through. If it is open this is a probe, and the only one of all processes, by a lease of its own."""
-        left = self.breaker.wait()
-        if left > 0:
-            raise self._not_admitted(left)
-        if not self.breaker.is_open:
-            yield
+        Nothing is marked: an answer that comes late is still taken.
+        """
+        attempts, now = self.shared.settled(stored.grant.attempts), self.clock.time()
+        if sends_left(attempts, self.rotation, now=now, ambiguous_retries=self.policy.ambiguous_retries):
             return
-        pause = self.breaker.pause
-        try:
-            probe = await take_lease(self.storage, self._probe_key, ttl=pause, clock=self.clock)
-            if probe is None:
-                raise self._not_admitted(pause)
-            yield
-            if not self.breaker.is_open:  # else it runs out when the next probe is due
-                await probe.release()
-        finally:
-            self.breaker.gave_up()
-
-    @property
-    def _probe_key(self) -> RecordKey:
-        return RecordKey(_PROBE_NAMESPACE, hashlib.sha256(self.endpoint.encode()).hexdigest())
-
-    def _not_admitted(self, left: float) -> ProviderUnavailable:
-        return ProviderUnavailable(
-            f"the token endpoint has failed several times in a row; try again in {left:.1f} seconds", request_sent=False, retry_after=left
+        failure = ReauthorizationRequired(
+            "the refresh token may have been used up by a request whose answer was lost, and the server accepts it only once; log in again",
+            reason="ambiguous_rotation",
         )
+        if self.shared.resting(stored.record.key, stored.grant.token.version, self.clock.monotonic()) is None:
+            report.reauthorization_needed(failure.reason)
+            self.shared.rest(stored.record.key, stored.grant.token.version, self.clock.monotonic() + _TOLD, failure)
+        raise failure
 
-    async def _prepared(self, key: RecordKey, token: Token, report: Report) -> Exchange:
+    async def _prepared(self, stored: Stored, report: Report) -> Exchange:
         try:
-            return await self.prepare(token)
+            return await self.prepare(stored.grant.token)
         except PAuthError as error:
             failure = error
-        self._tell_breaker(failure)
-        self.shared.rest(key, self.clock.monotonic() + max(_REST, min(failure.retry_after or 0.0, MAX_RETRY_AFTER)))
+        if classify(failure) in {Failure.TRANSIENT, Failure.AMBIGUOUS}:  # else nobody was asked
+            self.admission.tell_breaker(failure, stored.record.key)
+        self.admission.rest_here(stored, failure)
         report.failed(failure, classify(failure))
         raise failure
 
     # With the lease
 
     async def _alone(self, stored: Stored, seen: str, lease: HeldLease, exchange: Exchange, report: Report) -> Token | None:
+        key = stored.record.key
         for _ in range(_MAX_ROUNDS):
             attempts = self.shared.settled(stored.grant.attempts)
+            found = await self._found(attempts)
+            if found is not None:
+                return await self._save(stored, found, Report(self.reporter, key, found.attempt_id), recovered="journal")
             if attempts.under_way:
                 attempts = replace(attempts, lost_at=attempts.lost_at or self._began(attempts))
-                if not await self._outlived(attempts, lease, report):
-                    return None
-            intended_at = self.clock.monotonic()
-            intended = await self._intend(stored, attempts, report)
-            if intended is not None:
-                break
-            # The record is not what it was: somebody has refreshed it, or only noted how an attempt ended.
-            stored = await self.records.read(stored.record.key)
-            if stored.grant.token.version != seen:
+                if not await self._outlived(stored, attempts):
+                    again = await self._read_again(key, seen)
+                    if again is None:
+                        return None
+                    stored = again
+                    continue
+            if lease.remaining < self._lease_needed and not await lease.extend():
+                report.lease_lost()
                 return None
-            self._check_rest(stored)
-        else:
-            raise StorageUnavailable("a record changed all the time while it was to be refreshed")
+            with uninterruptible():
+                intended_at = self.clock.monotonic()
+                intended = await self._intend(stored, attempts, report)
+                if intended is not None:
+                    return await self._send(intended, intended_at, lease, exchange, report)
+            # The record is not what it was: somebody has refreshed it, or only noted how an attempt ended.
+            again = await self._read_again(key, seen)
+            if again is None:
+                return None
+            stored = again
+        raise StorageUnavailable("a record changed all the time while it was to be refreshed")
+
+    async def _read_again(self, key: RecordKey, seen: str) -> Stored | None:
+        stored = await self.records.read(key)
+        if stored.grant.token.version != seen:
+            return None
+        self.admission.check_rest(stored)
+        return stored
+
+    async def _found(self, attempts: Attempts) -> Unsaved | None:
+        """The tokens that another process on this machine got in an earlier attempt, and has not been able to store (P4)."""
+        attempt_id = attempts.attempt_id if attempts.under_way else attempts.suspect
+        return None if attempt_id is None else await self.saver.find(attempt_id)
+
+    async def _send(self, intended: Stored, intended_at: float, lease: HeldLease, exchange: Exchange, report: Report) -> Token | None:
+        """Send the refresh token, which the record announces, and store what comes."""
         failpoint("after_intent")
         deadline = min(self.clock.monotonic() + self.timeout, lease.ends_at - self.policy.lease_margin / 2, intended_at + self._answer_time)
         if deadline - self.clock.monotonic() < self.timeout / 2:
@@ -215,9 +238,12 @@ class Attempter:
             token = await exchange(deadline)
         except PAuthError as error:
             failure = error
+        except Exception as error:  # noqa: BLE001  # a defect, of pauth or of what it uses: nobody knows what the server has done
+            _log.error("a refresh request ended with an unexpected %s; this is a defect", type(error).__name__)
+            failure = MalformedResponse(f"the refresh request ended with an unexpected {type(error).__name__}; please report it")
         else:
             failpoint("after_response")
-            self._tell_breaker(None)
+            self.admission.tell_breaker(None, intended.record.key)
             lineage = intended.record.lineage or b""
             unsaved = Unsaved(report.attempt_id, lineage, intended.record.version, new_lineage(), token, self.storage)
             return await self._save(intended, unsaved, report)
@@ -240,6 +266,11 @@ class Attempter:
         """Seconds after an intent was written, at most, in which an answer can come: the deadline that it tells others."""
         return self.timeout + self.policy.lease_margin / 2
 
+    @property
+    def _lease_needed(self) -> float:
+        """With less of the lease ahead no request is begun: seconds."""
+        return self.timeout / 2 + self.policy.lease_margin / 2
+
     def _began(self, attempts: Attempts) -> float:
         """When the latest attempt was announced: seconds since the Unix epoch."""
         return max(0.0, min(self.clock.time(), attempts.deadline - self._answer_time))
@@ -248,14 +279,10 @@ class Attempter:
         """Write into the record that its refresh token is about to be sent; ``None`` if it is not the same record any more."""
         now = self.clock.time()
         if not sends_left(attempts, self.rotation, now=now, ambiguous_retries=self.policy.ambiguous_retries):
-            if stored.grant.token.is_expired(now):  # else it can still be served; an answer that comes late is taken in either case
-                if await self.records.note(stored, replace(stored.grant, ended="ambiguous_rotation")) is None:
-                    return None
-            report.reauthorization_needed("ambiguous_rotation")
-            raise ReauthorizationRequired(
-                "the refresh token may have been used up by a request whose answer was lost, and the server accepts it only once; log in again",
-                reason="ambiguous_rotation",
-            )
+            current = await self.records.read(stored.record.key)  # a login takes no lease
+            if current.record.version != stored.record.version:
+                return None
+            self._check_sends(_knowing(stored, attempts), report)
         lost = attempts.under_way
         report.retry_of = attempts.attempt_id if lost else attempts.suspect
         intent = Attempts(
@@ -271,28 +298,31 @@ class Attempter:
         )
         failure: TokenStorageError
         try:
-            return await self.records.note(stored, replace(stored.grant, attempts=intent))
+            intended = await self.records.note(stored, replace(stored.grant, attempts=intent))
+            if intended is not None and lost:
+                report.ambiguous(attempts.attempt_id, attempts.retry_of)
+            return intended
         except TokenStorageError as error:
             failure = error
         # It may be there all the same.
         self.shared.note_outcome(report.attempt_id, _taken_back(intent))
-        self.shared.rest(stored.record.key, self.clock.monotonic() + _REST)
+        self.admission.rest_here(stored, failure)
         raise failure
 
-    async def _outlived(self, attempts: Attempts, lease: HeldLease, report: Report) -> bool:
-        """Wait until an attempt that nobody has ended cannot get an answer any more; gives whether the lease is still ours.
+    async def _outlived(self, stored: Stored, attempts: Attempts) -> bool:
+        """Wait until an attempt that nobody has ended cannot get an answer any more; gives whether the record still says the same.
 
-        Who made it is dead, cut off or asleep, since we have the lease. Its deadline is on its own clock, so we wait no longer than it can have set.
+        Who made it is dead, cut off or asleep, if we have a lease; without leases it may well be at it. Its deadline is on its own clock, so we wait
+        no longer than it can have set.
         """
         now = self.clock.time()
-        if not takes_again(attempts, self.rotation, now=now):
-            left = min(attempts.deadline - now, self._answer_time)
-            if left > 0:
-                await self.clock.sleep(left)
-                if not await lease.extend():
-                    report.lease_lost()
-                    return False
-        report.ambiguous(attempts.attempt_id, attempts.retry_of)
+        if takes_again(attempts, self.rotation, now=now):
+            return True
+        ends_at = self.clock.monotonic() + min(attempts.deadline - now, self._answer_time)
+        while (left := ends_at - self.clock.monotonic()) > 0:
+            await self.clock.sleep(min(left, _LAST_LOOK))
+            if (await self.records.read(stored.record.key)).record.version != stored.record.version:
+                return False
         return True
 
     async def _lost(self, intended: Stored, report: Report) -> None:
@@ -311,17 +341,19 @@ class Attempter:
         self.shared.unsaved[key] = unsaved
         self.records.doubt(key)  # the server may have ended the token that is in memory
         failpoint("before_commit")
-        failure: TokenStorageError | None = None
+        failure: StorageUnavailable | None = None
         record = None
         try:
             record = await self.saver.insist(key, unsaved, expires_at=self.records.expires_at(grant))
-        except TokenStorageError as error:
+        except StorageUnavailable as error:
             failure = error
         if failure is not None:
             report.unsaved(failure, journaled=self.saver.journaled(unsaved))
+            self.save_later(key)
             raise failure
         failpoint("after_commit")
-        self.shared.forget(key, unsaved)
+        waited = self.shared.forget(key, unsaved)
+        await self.let_go(key)
         if record is None:
             report.conflict("superseded")
             return None
@@ -329,7 +361,7 @@ class Attempter:
             report.conflict("adopted")
         self.shared.rests.pop(key, None)
         self.records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
-        if recovered is not None:
+        if recovered is not None and waited:
             report.recovered(recovered)
         report.refreshed(unsaved.token, stored.grant.token)
         return unsaved.token
@@ -337,7 +369,7 @@ class Attempter:
     async def _failed(self, intended: Stored, failure: PAuthError, report: Report) -> None:
         """The server refused, failed or did not answer; write down what that means. Nothing is deleted (P8)."""
         kind = classify(failure)
-        self._tell_breaker(failure)
+        self.admission.tell_breaker(failure, intended.record.key)
         report.failed(failure, kind)
         attempts = intended.grant.attempts
         if isinstance(failure, ReauthorizationRequired) and kind is Failure.PERMANENT:
@@ -356,7 +388,8 @@ class Attempter:
             raise failure
         chance = random.random()  # noqa: S311  # spreads retries
         now, began = self.clock.time(), self._began(attempts)
-        known = after_failure(attempts, failure, began=began, now=now, max_backoff=self.policy.max_backoff, chance=chance)
+        strict = not takes_again(attempts, self.rotation, now=now)
+        known = after_failure(attempts, failure, began=began, now=now, max_backoff=self.policy.max_backoff, chance=chance, strict=strict)
         if kind is Failure.AMBIGUOUS:
             report.ambiguous(report.attempt_id, attempts.retry_of)
         self.shared.note_outcome(report.attempt_id, known)
@@ -364,22 +397,17 @@ class Attempter:
             moved = await self.records.note(intended, replace(intended.grant, attempts=known)) is None
         except TokenStorageError as error:
             _log.warning("the failure of a refresh could not be noted for others (%s)", type(error).__name__)
-            self.shared.rest(intended.record.key, self.clock.monotonic() + known.retry_at - self.clock.time())
+            self.admission.rest_here(intended, failure)
             moved = False
         if not moved:  # else somebody has written a newer token, which serves as well
             raise failure
-
-    def _tell_breaker(self, failure: PAuthError | None) -> None:
-        if failure is not None and classify(failure) in {Failure.TRANSIENT, Failure.AMBIGUOUS}:
-            opened = self.breaker.failed(retry_after=failure.retry_after)
-            if opened is not None:
-                self.reporter.breaker_opened(opened)
-        else:
-            closed = self.breaker.succeeded()
-            if closed is not None:
-                self.reporter.breaker_closed(closed)
 
 
 def _taken_back(intent: Attempts) -> Attempts:
     """What is known after an attempt in which nothing was sent."""
     return replace(intent, under_way=False, attempt_id=intent.retry_of)
+
+
+def _knowing(stored: Stored, attempts: Attempts) -> Stored:
+    """What was read, with what is known of attempts beyond it."""
+    return Stored(stored.record, replace(stored.grant, attempts=attempts))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
 from pauth.core.token import Token
+from pauth.refresh.locks import ForkSafeLock
 
 __all__ = ["Cached", "TokenCache"]
 
@@ -38,13 +38,14 @@ class TokenCache:
     :param monotonic: seconds from an arbitrary origin; never jumps.
     """
 
-    __slots__ = ("_entries", "_limit", "_lock", "_monotonic")
+    __slots__ = ("_entries", "_expired", "_limit", "_lock", "_monotonic")
 
     def __init__(self, limit: int, monotonic: Callable[[], float]) -> None:
         self._limit = limit
         self._monotonic = monotonic
         self._entries: dict[str, Cached] = {}
-        self._lock = threading.Lock()
+        self._expired: dict[str, Cached] = {}
+        self._lock = ForkSafeLock()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -58,7 +59,7 @@ class TokenCache:
 
     def latest(self, user_id: str) -> Cached | None:
         """What was last put, though it may have to be checked with the store."""
-        return self._entries.get(user_id)
+        return self._entries.get(user_id) or self._expired.get(user_id)
 
     def put(self, user_id: str, entry: Cached) -> bool:
         """Keep ``entry`` unless a newer version is kept; gives whether it is.
@@ -66,13 +67,13 @@ class TokenCache:
         The oldest entries make room. A second ``put`` of the same version only says for how long it may be handed out.
         """
         with self._lock:
-            kept = self._entries.get(user_id)
+            kept = self.latest(user_id)
             if kept is not None:
                 if kept.version > entry.version or (kept.version == entry.version and kept.token is None and entry.token is not None):
                     return False
                 if kept.lineage == entry.lineage and entry.predecessor is None:
                     entry = entry._replace(predecessor=kept.predecessor)
-                del self._entries[user_id]
+                self._pop(user_id)
             if self._limit:
                 while len(self._entries) >= self._limit:
                     del self._entries[next(iter(self._entries))]
@@ -86,12 +87,19 @@ class TokenCache:
     def forget(self, user_id: str) -> None:
         """Ask the store next time; whatever it says then is believed."""
         with self._lock:
-            self._entries.pop(user_id, None)
+            self._pop(user_id)
 
     def expire(self, user_id: str | None = None) -> None:
         """Ask the store next time, for one user or for all; an older version than now known is not believed."""
         with self._lock:
-            for each in list(self._entries) if user_id is None else [user_id]:
-                entry = self._entries.get(each)
-                if entry is not None:
-                    self._entries[each] = entry._replace(until=_NEVER)
+            if user_id is None:
+                # put aside as a whole: there may be a hundred thousand
+                self._entries, self._expired = {}, self._entries or self._expired
+                return
+            entry = self._entries.get(user_id)
+            if entry is not None:
+                self._entries[user_id] = entry._replace(until=_NEVER)
+
+    def _pop(self, user_id: str) -> None:
+        self._entries.pop(user_id, None)
+        self._expired.pop(user_id, None)

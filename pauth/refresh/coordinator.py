@@ -9,24 +9,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from pauth.clock import Clock
 from pauth.core.quirks import Rotation
 from pauth.core.token import Token
-from pauth.errors import PAuthError, ReauthorizationRequired, TokenStorageError
+from pauth.errors import PAuthError, ReauthorizationRequired, StorageUnavailable
 from pauth.events import EventStream
+from pauth.refresh.admission import Admission
 from pauth.refresh.attempt import Attempter, Prepare
 from pauth.refresh.cache import TokenCache
-from pauth.refresh.failures import MAX_RETRY_AFTER, rest_left
 from pauth.refresh.flight import Flight, drain
 from pauth.refresh.policy import Freshness, RefreshPolicy
 from pauth.refresh.records import Records, Stored
 from pauth.refresh.reports import Report, Reporter
-from pauth.refresh.saving import Saver
+from pauth.refresh.saving import Saver, Unsaved
 from pauth.refresh.shared import shared_over
 from pauth.refresh.stored import StoredGrant
 from pauth.refresh.watching import Watching
@@ -37,7 +37,13 @@ __all__ = ["RefreshCoordinator"]
 _log = logging.getLogger("pauth.refresh")
 
 _REST: Final = 5.0
-"""Seconds after a failed refresh in which this process serves a token that is still valid without another try, at least."""
+"""Seconds in which a token that is still valid is served without looking whether its successor can be stored by now."""
+
+_FIRST_PAUSE: Final = 0.5
+_LAST_PAUSE: Final = 5.0
+"""Seconds between two offers of a token to a store that has not taken it."""
+
+_MAX_ROUNDS: Final = 5
 
 _WHILE_STALE: Final = 1.0
 """Seconds for which a stale token is served without looking whether somebody has refreshed it."""
@@ -91,6 +97,7 @@ class RefreshCoordinator:
         self._clock = clock
         self._shared = shared_over(storage)
         self._begun: set[Flight] = set()
+        self._savers: dict[RecordKey, asyncio.Task[None]] = {}
         self._reporter = Reporter(events or EventStream(), namespace=namespace, endpoint=endpoint, clock=clock)
         self._watching = Watching(storage, self._shared.caches)
         self._records = Records(
@@ -104,6 +111,9 @@ class RefreshCoordinator:
             events=self._reporter.events,
         )
         self._saver = Saver(storage, journal=journal, clock=clock)
+        self._admission = Admission(
+            storage, self._shared, self._shared.breaker(endpoint, clock.monotonic), self._reporter, endpoint=endpoint, clock=clock
+        )
         self._attempter = Attempter(
             storage=storage,
             shared=self._shared,
@@ -114,8 +124,8 @@ class RefreshCoordinator:
             refreshable=refreshable,
             policy=policy,
             rotation=rotation or Rotation(),
-            breaker=self._shared.breaker(endpoint, clock.monotonic),
-            endpoint=endpoint,
+            admission=self._admission,
+            save_later=self._save_later,
             timeout=timeout,
             clock=clock,
         )
@@ -238,17 +248,47 @@ class RefreshCoordinator:
 
         Tokens that the store has not taken so far are offered to it once more, and spilled to the journal if it refuses (P4).
         """
-        await self._watching.stop()
         await drain(self._begun)
+        await self._watching.stop()
+        for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
+            saver.cancel()
         for key, unsaved in list(self._shared.unsaved.items()):
-            try:
-                expires_at = self._records.expires_at(StoredGrant(unsaved.token))
-                if await self._saver.write(key, unsaved, expires_at=expires_at) is not None:
-                    Report(self._reporter, key, unsaved.attempt_id).recovered("memory")
-                self._shared.forget(key, unsaved)
-            except TokenStorageError as error:
-                if not await self._saver.spill(key, unsaved):
-                    _log.error("a refreshed token could still not be stored (%s); it is lost with this process", type(error).__name__)
+            if not await self._offer(key, unsaved, "memory") and not await self._saver.spill(key, unsaved):
+                _log.error("a refreshed token could still not be stored; it is lost with this process")
+
+    # What the store has not taken
+
+    def _save_later(self, key: RecordKey) -> None:
+        saver = self._savers.get(key)
+        if saver is None or saver.done() or saver.get_loop().is_closed():
+            self._savers[key] = asyncio.get_running_loop().create_task(self._keep_saving(key))
+
+    async def _keep_saving(self, key: RecordKey) -> None:
+        pause = _FIRST_PAUSE
+        try:
+            while key in self._shared.unsaved:
+                await self._clock.sleep(pause)
+                pause = min(pause * 1.5, _LAST_PAUSE)
+                unsaved = self._shared.unsaved.get(key)
+                if unsaved is not None:
+                    await self._offer(key, unsaved, "memory")
+        finally:
+            self._savers.pop(key, None)
+
+    async def _offer(self, key: RecordKey, unsaved: Unsaved, source: Literal["memory", "journal"]) -> bool:
+        """Offer a token to the store once; gives whether it need not be kept any more."""
+        grant = StoredGrant(unsaved.token)
+        try:
+            record = await self._saver.write(key, unsaved, expires_at=self._records.expires_at(grant))
+        except PAuthError as error:
+            _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
+            return False
+        waited = self._shared.forget(key, unsaved)
+        await self._attempter.let_go(key)
+        if record is not None and waited:  # else somebody else has just stored it
+            self._records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
+            Report(self._reporter, key, unsaved.attempt_id).recovered(source)
+        return True
 
     # Reading
 
@@ -261,20 +301,19 @@ class RefreshCoordinator:
         return await self._records.read(key)
 
     async def _replay(self) -> None:
-        """Offer to the store what an earlier process had to leave in the journal."""
+        """Take up what an earlier process had to leave in the journal. Who asks for one of the tokens stores it; the others are stored meanwhile."""
         if self._shared.replayed:
             return
-        for key, unsaved in await self._saver.spilled():
-            if key in self._shared.unsaved:
-                continue  # this process's own
-            self._shared.unsaved[key] = unsaved
-            try:
-                if await self._saver.write(key, unsaved, expires_at=self._records.expires_at(StoredGrant(unsaved.token))) is not None:
-                    Report(self._reporter, key, unsaved.attempt_id).recovered("journal")
-                self._shared.forget(key, unsaved)
-            except TokenStorageError as error:
-                _log.warning("a token of the journal could not be stored yet (%s)", type(error).__name__)
         self._shared.replayed = True
+        found = [(key, unsaved) for key, unsaved in await self._saver.spilled() if key not in self._shared.unsaved]
+        self._shared.unsaved.update(found)
+        if found:
+            self._shared.flights.begin("journal, later", partial(self._offer_all, found), begun=self._begun)
+
+    async def _offer_all(self, found: Sequence[tuple[RecordKey, Unsaved]]) -> None:
+        for key, unsaved in found:
+            if self._shared.unsaved.get(key) is unsaved and not await self._offer(key, unsaved, "journal"):
+                return  # the store is not there; each of them is offered again when it is asked for
 
     # Serving
 
@@ -293,22 +332,21 @@ class RefreshCoordinator:
         return token
 
     def _refresh_behind_the_scenes(self, stored: Stored) -> None:
-        key = stored.record.key
-        if self._clock.monotonic() < self._shared.rests.get(key, 0.0) or rest_left(stored.grant.attempts, self._clock.time()):
+        try:
+            self._admission.check_rest(stored)
+        except PAuthError:
             return
         version = stored.grant.token.version
-        self._shared.flights.begin((key, version), partial(self._refresh_quietly, stored), begun=self._begun)
+        self._shared.flights.begin((stored.record.key, version), partial(self._refresh_quietly, stored), begun=self._begun)
 
     async def _refresh_quietly(self, stored: Stored) -> Token | None:
-        key = stored.record.key
         try:
             return await self._attempter.refresh(stored, behind_the_scenes=True)
         except ReauthorizationRequired:
             raise
-        except PAuthError as error:
-            self._shared.rest(key, self._clock.monotonic() + max(_REST, min(error.retry_after or 0.0, MAX_RETRY_AFTER)))
+        except Exception as error:  # nobody else may be there to see it
             _log.warning("refresh failed (%s); the stored access token is still valid and is used", type(error).__name__)
-            self._reporter.served_stale(key, stored.grant.token, "refresh_failed")
+            self._reporter.served_stale(stored.record.key, stored.grant.token, "refresh_failed")
             raise
 
     async def _saved(self, stored: Stored) -> Token:
@@ -316,14 +354,19 @@ class RefreshCoordinator:
 
         If the store still does not take it the stored one has to do.
         """
-        try:
-            async with asyncio.timeout(_SOFT_PATIENCE):
-                return await self._refreshed(stored)
-        except ReauthorizationRequired:
-            raise
-        except (TimeoutError, PAuthError):
-            self._reporter.served_stale(stored.record.key, stored.grant.token, "unsaved")
-            return stored.grant.token
+        key, token = stored.record.key, stored.grant.token
+        now = self._clock.monotonic()
+        if self._shared.resting(key, token.version, now) is None:
+            try:
+                async with asyncio.timeout(_SOFT_PATIENCE):
+                    return await self._refreshed(stored)
+            except ReauthorizationRequired:
+                raise
+            except (TimeoutError, PAuthError):
+                waits = StorageUnavailable("the token that was refreshed last could not be stored yet")
+                self._shared.rest(key, token.version, now + _REST, waits)
+                self._reporter.served_stale(key, token, "unsaved")
+        return token
 
     async def _flown(self, stored: Stored, patience: float, *, behind_the_scenes: bool = False) -> Token | _Retired | None:
         key, version = stored.record.key, stored.grant.token.version
@@ -333,7 +376,7 @@ class RefreshCoordinator:
         return outcome
 
     async def _refreshed(self, stored: Stored) -> Token:
-        give_up_at = time.monotonic() + self._policy.deadline
+        give_up_at, rounds = time.monotonic() + self._policy.deadline, 0
         while True:
             outcome = await self._flown(stored, max(0.0, give_up_at - time.monotonic()))
             if isinstance(outcome, Token):
@@ -341,5 +384,12 @@ class RefreshCoordinator:
             # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
             version = stored.grant.token.version
             stored = await self._read(stored.record.key)
+            rounds += stored.grant.token.version == version
+            if rounds > _MAX_ROUNDS:
+                raise StorageUnavailable(
+                    "refreshing a token comes to nothing again and again; does the storage give back all that it is given to save?"
+                )
             if self._policy.freshness(stored.grant.token, self._clock.time()) is not Freshness.EXPIRED and stored.grant.token.version != version:
+                self._admission.heard(stored.grant.token)
+                self._records.remember(stored)
                 return stored.grant.token

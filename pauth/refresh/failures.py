@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import enum
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from pauth.core.quirks import Rotation, RotationClass
 from pauth.errors import MalformedResponse, PAuthError, ProviderUnavailable, ReauthorizationRequired
+from pauth.refresh.locks import ForkSafeLock
 from pauth.refresh.stored import Attempts
 
 __all__ = ["MAX_RETRY_AFTER", "Breaker", "Failure", "after_failure", "classify", "may_have_spent", "rest_left", "sends_left", "takes_again"]
@@ -20,6 +20,10 @@ MAX_RETRY_AFTER: Final = 3600.0
 
 _FIRST_PAUSE: Final = 1.0
 _CONFIGURATION_PAUSE: Final = 10.0
+_STRICT_PAUSE: Final = 40.0
+_PROBE_LAPSES: Final = 120.0
+"""Seconds after which a probe that nobody has told the outcome of is forgotten: its event loop was stopped, or stayed behind in a fork."""
+
 _UNSENT_STATUSES: Final = frozenset({408, 425, 429, 503})
 """With these a server says that it has not done what was asked (RFC 9110 sections 15.5.9 and 15.6.4, RFC 8470, RFC 6585)."""
 
@@ -62,22 +66,37 @@ def may_have_spent(error: PAuthError) -> bool:
     return classify(error) is Failure.AMBIGUOUS
 
 
-def after_failure(attempts: Attempts, error: PAuthError, *, began: float, now: float, max_backoff: float, chance: float) -> Attempts:
+def after_failure(
+    attempts: Attempts, error: PAuthError, *, began: float, now: float, max_backoff: float, chance: float, strict: bool = False
+) -> Attempts:
     """What is known after an attempt failed, with the moment before which nobody shall try again (P10).
 
     :param began: when the attempt was announced: seconds since the Unix epoch, as ``now``.
     :param max_backoff: the longest pause in seconds, unless the server asks for more.
     :param chance: from 0 to 1, at random: spreads the next attempts of many.
+    :param strict: the server would not take the refresh token again. If it may have been used up, the one retry is not to be wasted on an outage that
+        lasts a few seconds.
     """
     kind = classify(error)
     failures = attempts.failures + 1
     pause = min(_FIRST_PAUSE * 2.0 ** min(failures - 1, 16), max_backoff) * (0.5 + 0.5 * chance)
     if kind is Failure.CONFIGURATION:
         pause = min(pause, _CONFIGURATION_PAUSE)  # who has corrected it does not want to wait long
+    if kind is Failure.AMBIGUOUS and strict:
+        pause = max(pause, _STRICT_PAUSE * (0.75 + 0.25 * chance))
     if error.retry_after is not None and math.isfinite(error.retry_after):
         # a little more than asked for, spread, so that not all come back in the same moment
         pause = max(pause, min(max(0.0, error.retry_after), MAX_RETRY_AFTER) * (1.0 + 0.1 * chance))
-    known = replace(attempts, under_way=False, failures=failures, retry_at=now + pause)
+    refused = isinstance(error, ReauthorizationRequired) and kind is Failure.CONFIGURATION
+    known = replace(
+        attempts,
+        under_way=False,
+        failures=failures,
+        retry_at=now + pause,
+        pause=pause,
+        refusal=(error.reason if isinstance(error, ReauthorizationRequired) else error.error) if kind is Failure.CONFIGURATION else None,
+        user_wanted=refused,
+    )
     if kind is Failure.AMBIGUOUS:
         known = replace(known, unanswered=known.unanswered + 1, lost_at=began if known.lost_at is None else known.lost_at)
     if may_have_spent(error):
@@ -85,10 +104,15 @@ def after_failure(attempts: Attempts, error: PAuthError, *, began: float, now: f
     return known
 
 
-def rest_left(attempts: Attempts, now: float) -> float:
-    """Seconds until somebody may try again; 0 for now. No failure rests longer than a server may ask for: then somebody's clock has jumped (P11)."""
-    left = attempts.retry_at - now
-    return left if 0 < left <= 1.2 * MAX_RETRY_AFTER else 0.0
+def rest_left(attempts: Attempts, now: float, *, seen_for: float = 0.0) -> float:
+    """Seconds until somebody may try again; 0 for now.
+
+    Clocks may differ and jump (P11): no pause lasts longer than it was meant to from the moment on at which this process first saw it.
+
+    :param now: seconds since the Unix epoch.
+    :param seen_for: seconds for which this process has known of the failure.
+    """
+    return max(0.0, min(attempts.retry_at - now, attempts.pause - seen_for))
 
 
 def takes_again(attempts: Attempts, rotation: Rotation, *, now: float) -> bool:
@@ -116,8 +140,11 @@ class _Circuit:
     """On the monotonic clock."""
 
     opened_at: float = 0.0
+    failed_at: float = 0.0
     pause: float = 0.0
-    probing: bool = False
+    probing_until: float = 0.0
+    who: object = None
+    """Whose failure was the latest."""
 
 
 class Breaker:
@@ -134,7 +161,7 @@ class Breaker:
         self._first_pause = pause
         self._max_pause = max_pause
         self._circuit = _Circuit()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @property
     def is_open(self) -> bool:
@@ -158,9 +185,9 @@ class Breaker:
             left = circuit.open_until - self._monotonic()
             if left > 0:
                 return left
-            if circuit.probing:
+            if self._monotonic() < circuit.probing_until:
                 return circuit.pause
-            circuit.probing = True
+            circuit.probing_until = self._monotonic() + _PROBE_LAPSES
             return 0.0
 
     def succeeded(self) -> float | None:
@@ -169,11 +196,25 @@ class Breaker:
             circuit, self._circuit = self._circuit, _Circuit()
         return None if circuit.failures < self._threshold else self._monotonic() - circuit.opened_at
 
-    def failed(self, *, retry_after: float | None) -> float | None:
-        """The server did not answer, or said "not now". Gives for how many seconds this opens the breaker, if it does."""
+    def heard(self, age: float) -> float | None:
+        """Somebody, in whichever process, got a token so many seconds ago. Gives for how many seconds the breaker was open, if this closes it."""
         with self._lock:
             circuit = self._circuit
-            was_open, circuit.probing = circuit.failures >= self._threshold, False
+            newer = circuit.failures >= self._threshold and age < self._monotonic() - circuit.failed_at
+        return self.succeeded() if newer else None
+
+    def failed(self, *, retry_after: float | None, who: object = None) -> float | None:
+        """The server did not answer, or said "not now". Gives for how many seconds this opens the breaker, if it does.
+
+        :param who: whose request it was. Of failures of one user in a row one counts: he rests by himself, and must not stop everybody.
+        """
+        with self._lock:
+            circuit = self._circuit
+            was_open, circuit.probing_until = circuit.failures >= self._threshold, 0.0
+            if not was_open and who is not None and circuit.who == who:
+                return None
+            circuit.who = who
+            circuit.failed_at = self._monotonic()
             circuit.failures += 1
             if circuit.failures < self._threshold:
                 return None
@@ -182,10 +223,10 @@ class Breaker:
             if not was_open:
                 circuit.opened_at = self._monotonic()
             circuit.pause = self._first_pause if not was_open else min(2 * circuit.pause, self._max_pause)
-            circuit.open_until = self._monotonic() + max(circuit.pause, min(retry_after or 0.0, MAX_RETRY_AFTER))
+            circuit.open_until = self._monotonic() + max(circuit.pause, min(retry_after or 0.0, self._max_pause))
             return circuit.open_until - self._monotonic()
 
     def gave_up(self) -> None:
         """Nothing was learnt of the server."""
         with self._lock:
-            self._circuit.probing = False
+            self._circuit.probing_until = 0.0

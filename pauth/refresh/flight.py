@@ -12,15 +12,15 @@ import copy
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Hashable
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TypeVar
 
 from pauth.errors import PAuthError, ProviderUnavailable
 
-__all__ = ["Flight", "Flights", "drain"]
+__all__ = ["Flight", "Flights", "drain", "uninterruptible"]
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the other event loop that a caller waits for still runs."""
@@ -31,10 +31,11 @@ T = TypeVar("T")
 class Flight:
     """One piece of work, under way in the event loop that it was begun in."""
 
-    __slots__ = ("landed", "loop", "task")
+    __slots__ = ("landed", "loop", "pid", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop: asyncio.AbstractEventLoop = loop
+        self.pid: int = os.getpid()
         self.task: asyncio.Task[Any]
         # Tells other loops when, never what: an error nobody there asks for would be logged.
         self.landed: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -121,11 +122,12 @@ class Flights:
 
 
 async def drain(flights: set[Flight]) -> None:
-    """Wait until all ``flights`` have landed; those of event loops that have stopped are given up."""
+    """Wait until all ``flights`` have landed; those of event loops that have stopped, and of the process this one was forked from, are given up."""
     while flights:
         for flight in tuple(flights):
-            with suppress(ProviderUnavailable):
-                await flight.wait()
+            if flight.pid == os.getpid():
+                with suppress(ProviderUnavailable):
+                    await flight.wait()
             flights.discard(flight)
 
 
@@ -137,20 +139,34 @@ _flying: ContextVar[bool] = ContextVar("_flying", default=False)
 
 
 class _FlightTask(asyncio.Task[T]):
-    """A task that only its own work can cancel, as its timeouts do.
+    """A task that has times in which only its own work can cancel it, as its timeouts do.
 
     What ``asyncio.run`` does at the end of a program is to cancel all tasks and wait for them. A flight that has sent a refresh token must not be cut
     off there: it is waited for, which takes no longer than its own deadlines.
     """
 
+    uninterruptible = False
+
     def cancel(self, msg: Any | None = None) -> bool:
-        return super().cancel(msg) if _flying.get() else False
+        return super().cancel(msg) if not self.uninterruptible or _flying.get() else False
+
+
+@contextmanager
+def uninterruptible() -> Generator[None]:
+    """While this lasts nobody else cancels the flight that it is in."""
+    task = asyncio.current_task()
+    if not isinstance(task, _FlightTask) or task.uninterruptible:
+        yield
+        return
+    task.uninterruptible = True
+    try:
+        yield
+    finally:
+        task.uninterruptible = False
 
 
 def _new_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    if loop.get_task_factory() is not None:
-        return loop.create_task(work)  # a program that makes its tasks itself knows what it does
-    return _FlightTask(work, loop=loop)
+    return _FlightTask(work, loop=loop)  # not by the loop's task factory, which would make one that can be cut off
 
 
 async def _do(work: Callable[[], Awaitable[T]]) -> T:

@@ -10,7 +10,7 @@ import logging
 import secrets
 
 from pauth.clock import Clock
-from pauth.errors import TokenStorageError
+from pauth.errors import PAuthError, TokenStorageError
 from pauth.storage.base import CoordinatedTokenStorage, RecordKey
 
 __all__ = ["HeldLease", "has_leases", "take_lease"]
@@ -26,7 +26,7 @@ def has_leases(storage: CoordinatedTokenStorage) -> bool:
 class HeldLease:
     """A lease that was taken. Where a storage has none, it is held by everybody and for ever."""
 
-    __slots__ = ("_clock", "_key", "_owner", "_storage", "_ttl", "ends_at")
+    __slots__ = ("_clock", "_key", "_owner", "_storage", "_ttl", "ends_at", "waited")
 
     def __init__(self, storage: CoordinatedTokenStorage, key: RecordKey, owner: str | None, ttl: float, clock: Clock, ends_at: float) -> None:
         self._storage = storage
@@ -36,6 +36,8 @@ class HeldLease:
         self._clock = clock
         self.ends_at: float = ends_at
         """On the monotonic clock; the lease may run a little longer."""
+        self.waited: bool = False
+        """Somebody else had it when it was first asked for."""
 
     @property
     def remaining(self) -> float:
@@ -61,7 +63,7 @@ class HeldLease:
             return
         try:
             await self._storage.release_lease(self._key, self._owner)
-        except TokenStorageError as error:
+        except PAuthError as error:
             _log.debug("a lease could not be given back (%s) and runs out by itself", type(error).__name__)
 
 
@@ -74,6 +76,14 @@ async def take_lease(storage: CoordinatedTokenStorage, key: RecordKey, *, ttl: f
         return HeldLease(storage, key, None, ttl, clock, float("inf"))
     owner = secrets.token_hex(16)
     asked_at = clock.monotonic()
-    lease = await storage.take_lease(key, owner, ttl=ttl)
-    # what the store says may be rounded up: it never runs longer than it was asked for
-    return None if lease is None else HeldLease(storage, key, owner, ttl, clock, min(clock.monotonic() + lease.remaining, asked_at + ttl))
+    failure: TokenStorageError
+    try:
+        lease = await storage.take_lease(key, owner, ttl=ttl)
+    except TokenStorageError as error:
+        failure = error
+    else:
+        # what the store says may be rounded up: it never runs longer than it was asked for
+        return None if lease is None else HeldLease(storage, key, owner, ttl, clock, min(clock.monotonic() + lease.remaining, asked_at + ttl))
+    # It may have been given all the same, and would stand in everybody's way.
+    await HeldLease(storage, key, owner, ttl, clock, asked_at).release()
+    raise failure

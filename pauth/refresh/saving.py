@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, cast, runtime_checkable
 
 from pauth.clock import Clock
 from pauth.core.token import Token, token_from_dict, token_to_dict
-from pauth.errors import PAuthError, StorageUnavailable, TokenStorageError
+from pauth.errors import PAuthError, StorageUnavailable
 from pauth.refresh.stored import StoredGrant, write_grant
 from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
 from pauth.storage.journal import SpillJournal
@@ -71,10 +71,12 @@ class Saver:
         self._storage = storage
         self._clock = clock
         self._sealing = storage if getattr(storage, "sealed", False) and isinstance(storage, _Sealing) else None
-        store = hashlib.sha256(repr(getattr(storage, "store_id", None)).encode()).hexdigest()[:16]
-        self._journal = None if journal is None or self._sealing is None else SpillJournal(journal, store)
-        self._files: dict[str, str] = {}
-        """The journal's file of an attempt, if it has one."""
+        # without a name of its own a store could not tell its files from another's
+        store_id = getattr(storage, "store_id", None)
+        store = hashlib.sha256(repr(store_id).encode()).hexdigest()[:16]
+        self._journal = None if journal is None or self._sealing is None or store_id is None else SpillJournal(journal, store)
+        self._files: set[str] = set()
+        """The attempts whose tokens are in the journal."""
 
     async def insist(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Record | None:
         """Write until the store takes it, for a few seconds.
@@ -90,15 +92,15 @@ class Saver:
                 if pause:
                     await self._clock.sleep(pause)
                 return await self.write(key, unsaved, expires_at=expires_at)
-            except TokenStorageError as error:
+            except PAuthError as error:  # a closed storage raises a ConfigurationError
                 _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
+                await self.spill(key, unsaved)  # at once: this process may be killed while the store is down
             except asyncio.CancelledError:
                 # The loop is closing down, and waits for its tasks to end: there is time for one more write, at once, not for a second interruption.
                 if interrupted:
                     raise
                 interrupted, pauses = True, [0.0]
-        await self.spill(key, unsaved)
-        raise StorageUnavailable("a refreshed token could not be stored; it is kept, and the next call tries to store it again")
+        raise StorageUnavailable("a refreshed token could not be stored; it is kept, and stored as soon as the store takes it")
 
     async def write(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Record | None:
         """Write the token over the record it was obtained with, and over nothing else (P6).
@@ -122,7 +124,10 @@ class Saver:
             current = written or await self._storage.load(key)
             if written is not None or current is None or current.lineage != unsaved.predecessor:
                 await self._forget_file(unsaved)
-                return current if current is not None and current.lineage == unsaved.lineage else None
+                if current is not None and current.lineage == unsaved.lineage:
+                    return current
+                _log.warning("a refreshed token is not stored, since a login, a revocation or another refresh has come before it")
+                return None
             version = current.version
         raise StorageUnavailable("a record changed all the time while a refreshed token was to be stored")
 
@@ -141,14 +146,27 @@ class Saver:
             return False
         if unsaved.attempt_id in self._files:
             return True
-        name = self._journal.new_name()
+        name = self._journal.name_of(unsaved.attempt_id)
         try:
             await self._journal.write(name, self._sealing.seal(name, _to_payload(key, unsaved)))
         except PAuthError as error:
             _log.error("a refreshed token that the store does not take could not be written to the journal either: %s", error.message)
             return False
-        self._files[unsaved.attempt_id] = name
+        self._files.add(unsaved.attempt_id)
         return True
+
+    async def find(self, attempt_id: str) -> Unsaved | None:
+        """What the journal has of an attempt: another process on this machine may have its token, and be waiting for the store."""
+        if self._journal is None or self._sealing is None:
+            return None
+        name = self._journal.name_of(attempt_id)
+        try:
+            data = await self._journal.read_one(name)
+        except PAuthError as error:
+            _log.error("the journal of unsaved tokens cannot be read: %s", error.message)
+            return None
+        opened = None if data is None else self._open(name, data)
+        return None if opened is None else opened[1]
 
     async def spilled(self) -> list[tuple[RecordKey, Unsaved]]:
         """What the journal holds for this store; what cannot be read stays there."""
@@ -159,24 +177,28 @@ class Saver:
         except PAuthError as error:
             _log.error("the journal of unsaved tokens cannot be read: %s", error.message)
             return []
-        found: list[tuple[RecordKey, Unsaved]] = []
-        for name, data in files.items():
-            try:
-                key, unsaved = _from_payload(self._sealing.unseal(name, data), self._storage)
-            except (PAuthError, KeyError, TypeError, ValueError, AttributeError) as error:
-                _log.error("a file of the journal of unsaved tokens cannot be read (%s); it stays there", type(error).__name__)
-                continue
-            self._files[unsaved.attempt_id] = name
-            found.append((key, unsaved))
-        return found
+        opened = [self._open(name, data) for name, data in files.items()]
+        return [each for each in opened if each is not None]
+
+    def _open(self, name: str, data: bytes) -> tuple[RecordKey, Unsaved] | None:
+        if self._sealing is None:
+            return None
+        try:
+            key, unsaved = _from_payload(self._sealing.unseal(name, data), self._storage)
+        except (PAuthError, KeyError, TypeError, ValueError, AttributeError) as error:
+            _log.error("a file of the journal of unsaved tokens cannot be read (%s); it stays there", type(error).__name__)
+            return None
+        self._files.add(unsaved.attempt_id)
+        return key, unsaved
 
     async def _forget_file(self, unsaved: Unsaved) -> None:
-        name = self._files.pop(unsaved.attempt_id, None)
-        if name is not None and self._journal is not None:
-            try:
-                await self._journal.remove(name)
-            except PAuthError as error:
-                _log.warning("a file of the journal is not needed any more, but could not be removed: %s", error.message)
+        if unsaved.attempt_id not in self._files or self._journal is None:
+            return
+        self._files.discard(unsaved.attempt_id)
+        try:
+            await self._journal.remove(self._journal.name_of(unsaved.attempt_id))
+        except PAuthError as error:
+            _log.warning("a file of the journal is not needed any more, but could not be removed: %s", error.message)
 
 
 def _to_payload(key: RecordKey, unsaved: Unsaved) -> dict[str, Any]:

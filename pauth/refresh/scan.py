@@ -28,7 +28,6 @@ from pauth.errors import (
     TokenStorageError,
 )
 from pauth.events import EventStream, StoreScanned
-from pauth.refresh.failures import rest_left
 from pauth.refresh.leases import HeldLease, take_lease
 from pauth.refresh.pacing import Pace, Stop
 from pauth.refresh.policy import RefreshPolicy, spread
@@ -351,7 +350,9 @@ class Scan:
         place = spread(key.namespace, key.user_id, grant.token.version)
         if grant.ended is not None or not self._client.refresh_policy.is_due(grant.token, now, spread=place, within=self._work.interval):
             return "fresh"
-        return "resting" if rest_left(grant.attempts, now) > 0 else None
+        # one that would rest for longer than it was told to was told by another clock: the client itself knows better
+        left = grant.attempts.retry_at - now
+        return "resting" if 0 < left <= grant.attempts.pause else None
 
     def _unreadable(self, error: TokenStorageError) -> Outcome:
         _log.debug("a record whose token is due cannot be read (%s)", type(error).__name__)

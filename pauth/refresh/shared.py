@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-import threading
+import copy
 import weakref
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
+from pauth.errors import PAuthError
 from pauth.refresh.cache import TokenCache
 from pauth.refresh.failures import Breaker
 from pauth.refresh.flight import Flights
+from pauth.refresh.leases import HeldLease
+from pauth.refresh.locks import ForkSafeLock
 from pauth.refresh.saving import Unsaved
 from pauth.refresh.stored import Attempts
 from pauth.storage.base import Record, RecordKey
 
 __all__ = ["Shared", "shared_over"]
 
-_MAX_RESTS = 10_000
-_MAX_OUTCOMES = 10_000
+_MAX_NOTES = 10_000
+
+
+class _Rest(NamedTuple):
+    """A token is not tried for a while."""
+
+    version: str
+    until: float
+    """On the monotonic clock."""
+
+    failure: PAuthError
+
+    def after(self, left: float) -> PAuthError:
+        """The failure once more, for who asks too early."""
+        again = copy.copy(self.failure)
+        again.retry_after = left
+        again.message = f"{again.message} (it is tried again in {left:.1f} seconds)"
+        again.args = (again.message,)
+        return again
 
 
 class Shared:
     """Flights, caches, breakers and tokens that wait to be saved, of one store."""
 
-    __slots__ = ("breakers", "caches", "flights", "kept", "members", "outcomes", "replayed", "rests", "unsaved")
+    __slots__ = ("breakers", "caches", "flights", "held", "kept", "members", "outcomes", "replayed", "rests", "seen", "unsaved")
 
     def __init__(self) -> None:
         self.flights: Flights = Flights()
         self.unsaved: dict[RecordKey, Unsaved] = {}
-        self.rests: dict[RecordKey, float] = {}
-        """Until when (monotonic seconds) nobody here tries to refresh a token: for failures that the record knows nothing of."""
+        self.rests: dict[RecordKey, _Rest] = {}
+        """Tokens that nobody here tries to refresh for a while: for failures that the record knows nothing of."""
+        self.seen: dict[str, float] = {}
+        """When (monotonic seconds) this process first saw a failed attempt in a record."""
+        self.held: dict[RecordKey, HeldLease] = {}
+        """Leases that keep other processes away from tokens that wait to be saved here."""
         self.outcomes: dict[str, Attempts] = {}
         """What is known after attempts of this process that may stand in a record as under way, since the store did not take how they ended."""
         self.caches: dict[str, TokenCache] = {}
@@ -50,16 +75,29 @@ class Shared:
         with _lock:
             return self.breakers.setdefault(endpoint, Breaker(monotonic))
 
-    def rest(self, key: RecordKey, until: float) -> None:
-        """Let nobody here try to refresh ``key`` before ``until`` (monotonic seconds)."""
-        if len(self.rests) >= _MAX_RESTS:
-            self.rests.clear()  # costs each of them one more try
-        self.rests[key] = until
+    def rest(self, key: RecordKey, version: str, until: float, failure: PAuthError) -> None:
+        """Let nobody here try to refresh this token before ``until`` (monotonic seconds)."""
+        _bound(self.rests)
+        self.rests[key] = _Rest(version, until, copy.copy(failure))  # without its traceback, whose frames hold tokens and clients
+
+    def resting(self, key: RecordKey, version: str, now: float) -> tuple[float, _Rest] | None:
+        """For how long a token rests, and why; ``None`` if it does not."""
+        rest = self.rests.get(key)
+        return None if rest is None or rest.version != version or rest.until <= now else (rest.until - now, rest)
+
+    def first_seen(self, attempt_id: str | None, now: float) -> float:
+        """When this process first saw this attempt in a record (monotonic seconds)."""
+        if attempt_id is None:
+            return now
+        seen = self.seen.get(attempt_id)
+        if seen is None:
+            _bound(self.seen)
+            seen = self.seen.setdefault(attempt_id, now)
+        return seen
 
     def note_outcome(self, attempt_id: str, known: Attempts) -> None:
         """How an attempt ended, though a record may say that it is under way: ``known`` is what it should say."""
-        if len(self.outcomes) >= _MAX_OUTCOMES:
-            del self.outcomes[next(iter(self.outcomes))]
+        _bound(self.outcomes)
         self.outcomes[attempt_id] = known
 
     def settled(self, attempts: Attempts) -> Attempts:
@@ -77,14 +115,22 @@ class Shared:
             self.forget(record.key, found)
         return None
 
-    def forget(self, key: RecordKey, unsaved: Unsaved) -> None:
-        """That token waits no more."""
-        if self.unsaved.get(key) is unsaved:  # else another one's turn has come
-            del self.unsaved[key]
+    def forget(self, key: RecordKey, unsaved: Unsaved) -> bool:
+        """That token waits no more; gives whether it did."""
+        if self.unsaved.get(key) is not unsaved:  # another one's turn has come
+            return False
+        del self.unsaved[key]
+        return True
+
+
+def _bound(notes: dict[Any, Any]) -> None:
+    """Make room for one more; the oldest goes, which costs a try too many at worst (P19)."""
+    if len(notes) >= _MAX_NOTES:
+        notes.pop(next(iter(notes)), None)
 
 
 _shared: dict[object, Shared] = {}
-_lock = threading.RLock()  # re-entrant: the collector may finalize a storage while it is held
+_lock = ForkSafeLock()
 
 
 def shared_over(storage: object) -> Shared:

@@ -48,7 +48,16 @@ class Attempts:
     """How many attempts have failed in a row."""
 
     retry_at: float = 0.0
-    """Before this moment (seconds since the Unix epoch) nobody shall try again."""
+    """Before this moment (seconds since the Unix epoch, on the clock of who failed) nobody shall try again."""
+
+    pause: float = 0.0
+    """How long that was, in seconds, for who has another clock."""
+
+    refusal: str | None = None
+    """With which code the server refused the client, or wants to see the user, if that is why."""
+
+    user_wanted: bool = False
+    """It is the user whom the server wants to see."""
 
 
 NO_ATTEMPTS: Final = Attempts()
@@ -106,6 +115,9 @@ def _read_attempts(value: object) -> Attempts:
         lost_at=_time(members.get("lost_at")),
         failures=_count(members.get("failures")),
         retry_at=_time(members.get("retry_at")) or 0.0,
+        pause=_time(members.get("pause")) or 0.0,
+        refusal=_text(members.get("refusal")),
+        user_wanted=members.get("user_wanted") is True,
     )
 
 

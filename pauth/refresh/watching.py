@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from weakref import WeakKeyDictionary
 
 from pauth.errors import PAuthError
 from pauth.refresh.cache import TokenCache
@@ -33,24 +32,29 @@ class Watching:
         self._storage = storage if isinstance(storage, WatchableTokenStorage) else None
         self._caches = caches
         self._names: dict[bytes, RecordKey] = {}
-        self._begun: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Task[Watch | None]] = WeakKeyDictionary()
+        self._begun: dict[asyncio.AbstractEventLoop, asyncio.Task[Watch | None]] = {}
+        self._stopped = False
 
     def note(self, key: RecordKey) -> None:
         """A token of ``key`` is in the cache from now on; begin to watch, if that has not been done in this event loop."""
-        if self._storage is None:
+        if self._storage is None or self._stopped:
             return
         if len(self._names) >= _MAX_NAMES:
             self._names.clear()  # their tokens are checked when they are old
         self._names[row_id(key.namespace, key.user_id)] = key
         loop = asyncio.get_running_loop()
         if loop not in self._begun:
+            for ended in [each for each in self._begun if each.is_closed()]:  # one for each asyncio.run() of a script
+                del self._begun[ended]
             self._begun[loop] = loop.create_task(_begin(self._storage, self._changed))
 
     async def stop(self) -> None:
-        """Tell nothing any more in this event loop; in another one it ends with the loop, or with the storage."""
+        """Begin no watch any more, and end the one in this event loop; in another one it ends with the loop, or with the storage."""
+        self._stopped = True
         begun = self._begun.pop(asyncio.get_running_loop(), None)
         if begun is not None:
-            watch = await begun
+            await asyncio.wait((begun,))
+            watch = None if begun.cancelled() else begun.result()
             if watch is not None:
                 await watch.stop()
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from pauth.clock import Clock
 from pauth.core.callback import AuthorizationResponse
 from pauth.core.client_auth import ClientAuth, client_auth_named
+from pauth.core.device import (
+    Poll,
+    build_device_authorization_request,
+    build_device_token_request,
+    parse_device_authorization_response,
+    parse_device_token_response,
+)
 from pauth.core.grants import (
     build_client_credentials_request,
     build_code_request,
@@ -16,6 +24,7 @@ from pauth.core.grants import (
     parse_token_response,
 )
 from pauth.core.metadata import ServerMetadata
+from pauth.core.pending_device import DeviceAuthorization, check_device_binding
 from pauth.core.quirks import Quirks, RevocationStyle
 from pauth.core.revocation import build_revocation_requests, parse_revocation_response
 from pauth.core.token import Token, was_issued_by
@@ -99,7 +108,7 @@ class ServerEndpoints:
                 "the authorization code was sent but no usable answer came back; it is not sent again, so let the user log in again",
                 status=status,
             )
-        return await self._identity.of_login(token, response, metadata=metadata)
+        return await self._identity.of_login(token, metadata=metadata, scope=request.scope, nonce=request.nonce, code=response.code)
 
     async def prepare_refresh(self, token: Token) -> Callable[[float | None], Awaitable[Token]]:
         """The request for the successor of ``token`` (RFC 6749 section 6), ready to be sent.
@@ -151,6 +160,70 @@ class ServerEndpoints:
             resource=resource,
         )
         return await self._token(sent, requested_scope=tuple(scope), issuer=metadata.issuer, token_endpoint=metadata.token_endpoint)
+
+    async def start_device(self, *, scope: Sequence[str], resource: Sequence[str], user_id: str | None) -> DeviceAuthorization:
+        """Begin a login on another device (RFC 8628 section 3.1).
+
+        :raises ConfigurationError: the server has no device authorization endpoint.
+        """
+        metadata = await self.metadata()
+        if metadata.device_authorization_endpoint is None:
+            raise ConfigurationError("this server has no device authorization endpoint; log in with a browser on this machine instead")
+        await self._identity.prepare_login(metadata, scope)
+        sent = build_device_authorization_request(
+            device_authorization_endpoint=metadata.device_authorization_endpoint,
+            client_id=self._client_id,
+            client_secret=self._client_secret,
+            client_auth=self._authenticate_at_token_endpoint(metadata),
+            quirks=self.quirks,
+            scope=scope,
+            resource=resource,
+        )
+        started = parse_device_authorization_response(
+            await self._transport.send(sent),
+            quirks=self.quirks,
+            issuer=metadata.issuer,
+            token_endpoint=metadata.token_endpoint,
+            client_id=self._client_id,
+            requested_scope=scope,
+            now=self._clock.time(),
+            secrets=self._secrets(sent, None),
+            allow_insecure_http=self._transport.allow_insecure_http,
+        )
+        return dataclasses.replace(started, user_id=user_id)
+
+    async def check_device(self, authorization: DeviceAuthorization | None) -> DeviceAuthorization:
+        """Give back a pending device login if it was started by this client at this server.
+
+        :raises InvalidStateError: it was not, or there is none.
+        """
+        metadata = await self.metadata()
+        return check_device_binding(authorization, issuer=metadata.issuer, token_endpoint=metadata.token_endpoint, client_id=self._client_id)
+
+    async def poll_device(self, authorization: DeviceAuthorization) -> Token | Poll:
+        """Ask once whether the user has decided (RFC 8628 section 3.4). A token it gives has to go through :meth:`accept_device`.
+
+        :raises AuthorizationError: the user said no, or the code has expired.
+        """
+        metadata = await self.metadata()
+        # Whatever may fail on its own account is done before the device code is spent.
+        await self._identity.prepare_login(metadata, authorization.scope)
+        sent = build_device_token_request(
+            authorization=authorization,
+            client_id=self._client_id,
+            client_secret=self._client_secret,
+            client_auth=self._authenticate_at_token_endpoint(metadata),
+        )
+        response = await self._transport.send(sent)
+        secrets = self._secrets(sent, None)
+        return parse_device_token_response(response, authorization=authorization, quirks=self.quirks, now=self._clock.time(), secrets=secrets)
+
+    async def accept_device(self, token: Token, authorization: DeviceAuthorization) -> Token:
+        """``token``, with the subject its ID token names.
+
+        :raises UntrustedServer: the ID token is missing or breaks a rule.
+        """
+        return await self._identity.of_login(token, metadata=await self.metadata(), scope=authorization.scope)
 
     def refreshable(self, token: Token) -> bool:
         """Whether there is something in ``token`` to refresh it with."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from pauth.clock import Clock
-from pauth.core.callback import AuthorizationResponse
 from pauth.core.id_token import IdTokenClaims, decode_claims, names_another, validate_id_token
 from pauth.core.jwks import ALGORITHMS, Jwks, UnknownKid
 from pauth.core.metadata import ServerMetadata
@@ -53,23 +52,28 @@ class IdTokenChecker:
         if source is not None:
             await self._directory.jwks(source.jwks_uri)
 
-    async def of_login(self, token: Token, response: AuthorizationResponse, *, metadata: ServerMetadata) -> Token:
+    async def of_login(
+        self, token: Token, *, metadata: ServerMetadata, scope: Sequence[str], nonce: Secret | None = None, code: Secret | None = None
+    ) -> Token:
         """``token`` with the subject its ID token names; without an ID token if the login did not ask for one.
 
+        :param scope: what the login asked for.
+        :param nonce: as sent in the authorization request; ``None`` for a login that has none (the device grant).
+        :param code: the authorization code, likewise.
         :raises UntrustedServer: the ID token is missing or breaks a rule.
         """
-        source = self._source(metadata, response.request.scope)
+        source = self._source(metadata, scope)
         if source is None:
             return dataclasses.replace(token, id_token=None)
         if token.id_token is None:
             raise UntrustedServer("the server was asked for an ID token (scope openid) and gave none; nothing was stored")
         try:
-            claims = self._claims(token, metadata, source.issuer, await self._directory.jwks(source.jwks_uri), response=response)
+            claims = self._claims(token, metadata, source.issuer, await self._directory.jwks(source.jwks_uri), nonce=nonce, code=code)
         except UnknownKid:
             claims = None
         if claims is None:
             jwks = await self._directory.jwks(source.jwks_uri, unknown_kid=True)
-            claims = self._claims(token, metadata, source.issuer, jwks, response=response)
+            claims = self._claims(token, metadata, source.issuer, jwks, nonce=nonce, code=code)
         return dataclasses.replace(token, subject=claims.subject)
 
     async def keys_for_refresh(self, token: Token, *, metadata: ServerMetadata) -> Jwks | None:
@@ -124,7 +128,8 @@ class IdTokenChecker:
         issuer: str,
         jwks: Jwks,
         *,
-        response: AuthorizationResponse | None = None,
+        nonce: Secret | None = None,
+        code: Secret | None = None,
         previous: IdTokenClaims | None = None,
     ) -> IdTokenClaims:
         return validate_id_token(
@@ -134,10 +139,10 @@ class IdTokenChecker:
             algorithms=_algorithms(metadata),
             client_id=self._client_id,
             # sent in any case where there is no PKCE, but not every provider repeats it (LinkedIn)
-            nonce=None if response is None or not self._quirks.nonce else response.request.nonce,
+            nonce=nonce if self._quirks.nonce else None,
             now=self._clock.time(),
             access_token=token.access_token,
-            code=None if response is None else response.code,
+            code=code,
             previous=previous,
             issuer_aliases=self._quirks.id_token_issuer_aliases,
         )

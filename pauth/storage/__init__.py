@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pauth.storage.files import EncryptedFileStorage
     from pauth.storage.keys import EncryptionKey, Keyring
     from pauth.storage.keys_provider import KeyProvider, keyring_from_provider, new_wrapped_key
+    from pauth.storage.listing import iter_expiring, iter_users
     from pauth.storage.memory import MemoryTokenStorage
     from pauth.storage.move import CopyReport, copy_storage
     from pauth.storage.redis import RedisTokenStorage
@@ -60,6 +61,8 @@ __all__ = [
     "Write",
     "coordinated",
     "copy_storage",
+    "iter_expiring",
+    "iter_users",
     "keyring_from_provider",
     "keys_in_use",
     "new_wrapped_key",
@@ -92,6 +95,8 @@ _HOME: Final = {
     "Write": "base",
     "coordinated": "adapters",
     "copy_storage": "move",
+    "iter_expiring": "listing",
+    "iter_users": "listing",
     "keyring_from_provider": "keys_provider",
     "keys_in_use": "reencryption",
     "new_wrapped_key": "keys_provider",

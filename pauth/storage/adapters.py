@@ -5,16 +5,16 @@ A user's class has three methods. Versions, compare-and-set and pending logins a
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import dataclasses
 import inspect
+import os
 import threading
 import weakref
 from asyncio import wrap_future
 from collections import deque
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, NoReturn, TypeVar, cast
@@ -37,6 +37,7 @@ from pauth.storage.base import (
 from pauth.storage.detached import Detached
 from pauth.storage.memory import PendingLogins, RetiredVersions
 from pauth.storage.payload import check_moment, json_copy
+from pauth.storage.threads import Threads
 
 __all__ = ["LINEAGE_MEMBER", "VERSION_MEMBER", "KeyedLocks", "ThreeMethodAdapter", "coordinated"]
 
@@ -69,6 +70,9 @@ def coordinated(storage: object, *, clock: Clock | None = None) -> CoordinatedTo
         raise ConfigurationError(f"token_storage must be an instance: write {storage.__name__}(), not {storage.__name__}")
     if isinstance(storage, CoordinatedTokenStorage):
         return storage
+    behind = getattr(storage, "__pauth_async__", None)
+    if behind is not None:  # a blocking face of one (pauth.sync)
+        return cast("CoordinatedTokenStorage", behind())
     if not isinstance(storage, AsyncTokenStorage | BaseTokenStorage):
         raise ConfigurationError(f"{type(storage).__name__} is no token storage: it needs the methods {', '.join(_METHODS)}")
     asynchronous = [name for name in _METHODS if inspect.iscoroutinefunction(getattr(storage, name))]
@@ -225,6 +229,13 @@ class ThreeMethodAdapter:
                 reserved[LINEAGE_MEMBER] = record.lineage.hex()
             # the class may keep the very dict it is given, so it gets one of its own
             await self._call("save_token", user_id, {**json_copy(record.tokens), **reserved})
+            if not self._shared.gives_back:
+                # once: a class that keeps only the members it knows would lose every refreshed token
+                kept = await self._call("get_token", user_id)
+                if isinstance(kept, dict) and not reserved.keys() <= cast("dict[str, Any]", kept).keys():
+                    del kept
+                    raise ConfigurationError(f"{type(self._storage).__name__}.get_token does not give back all members that save_token was given")
+                self._shared.gives_back = record.lineage is not None
         return dataclasses.replace(record, version=version)
 
     async def _remove(self, key: RecordKey, expected_version: int | None) -> bool:
@@ -249,8 +260,7 @@ class ThreeMethodAdapter:
         try:
             if self._blocking:
                 method, context = getattr(self._storage, name), contextvars.copy_context()
-                call = partial(context.run, method)
-                return await asyncio.get_running_loop().run_in_executor(self._shared.threads, call, *arguments)
+                return await self._shared.threads.run(partial(context.run, method, *arguments))
             answer = getattr(self._storage, name)(*arguments)
             if inspect.isawaitable(answer):
                 return await answer
@@ -347,8 +357,10 @@ class _Shared:
     def __init__(self, alive: object) -> None:
         self.alive = alive
         self.namespace: str = ""
+        self.gives_back: bool = False
+        """What is saved was seen to come back, the reserved members too."""
         # not the default threads of the loop or of anyio: a class that hangs must not take those of the application, nor wait for them
-        self.threads: ThreadPoolExecutor = ThreadPoolExecutor(_THREADS, thread_name_prefix="pauth-storage")
+        self.threads: Threads = Threads(_THREADS, "pauth-storage")
         self.adapter: weakref.ref[ThreeMethodAdapter] | None = None
         self.locks: KeyedLocks = KeyedLocks()
         self.operations: Detached = Detached()
@@ -375,7 +387,7 @@ def _shared_by(storage: object) -> _Shared:
 
         def forget(_: object) -> None:
             with _lock:
-                _by_identity.pop(identity).threads.shutdown(wait=False)
+                _by_identity.pop(identity, None)
 
         try:
             alive: object = weakref.ref(storage, forget)
@@ -383,3 +395,16 @@ def _shared_by(storage: object) -> _Shared:
             alive = storage  # __slots__ without __weakref__: kept for good, so that its id stays its own
         shared = _by_identity[identity] = _Shared(alive)
     return shared
+
+
+def _forget_inherited() -> None:
+    """In a forked child: threads, and what holds the locks, are in the parent (P15). Who makes a client there gets an adapter of its own."""
+    _of_the_parent.append(dict(_by_identity))
+    _by_identity.clear()
+    _lock.release()
+
+
+_of_the_parent: Final[list[object]] = []
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch (Windows has no forks)
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget_inherited)

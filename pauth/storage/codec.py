@@ -23,10 +23,10 @@ from typing import Any, Final
 from cryptography.exceptions import InvalidTag
 
 from pauth.errors import ConfigurationError, RecordTampered, UnknownEncryptionKey, UnsupportedRecord
-from pauth.storage.base import RecordKey
 from pauth.storage.fernet import is_fernet_token, read_fernet
 from pauth.storage.keys import Keyring
 from pauth.storage.payload import dump, parse
+from pauth.storage.record_key import RecordKey
 
 __all__ = ["Codec", "RecordKind", "key_id_of"]
 

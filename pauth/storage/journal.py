@@ -7,7 +7,6 @@ It knows names and bytes only; whoever writes here has sealed the bytes. The fol
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -39,9 +38,9 @@ class SpillJournal:
     def __repr__(self) -> str:
         return "<SpillJournal>"
 
-    def new_name(self) -> str:
-        """A name for a file that is to be written; what is in it shall be sealed under this name."""
-        return f"{self._store}-{secrets.token_hex(16)}"
+    def name_of(self, what: str) -> str:
+        """The name of the file about ``what`` (letters and digits); what is in it shall be sealed under this name."""
+        return f"{self._store}-{what}"
 
     async def write(self, name: str, data: bytes) -> None:
         """Keep ``data``; it is on the disk when this returns.
@@ -79,6 +78,20 @@ class SpillJournal:
             return self._with_folder(work) if Path(self._folder).is_dir() else {}
 
         return await _in_thread(look)
+
+    async def read_one(self, name: str) -> bytes | None:
+        """What a file holds; ``None`` if there is none, or none of pauth's.
+
+        :raises PAuthError: as :meth:`read`.
+        """
+
+        def work(folder: Folder) -> bytes | None:
+            content = None
+            with suppress(RecordTampered):
+                content = folder.read(name + _SUFFIX)
+            return None if content is None else bytes(content.data)
+
+        return await _in_thread(lambda: self._with_folder(work) if Path(self._folder).is_dir() else None)
 
     async def remove(self, name: str) -> None:
         """Forget a file; no error if it is gone.

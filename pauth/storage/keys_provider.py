@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from pauth.errors import ConfigurationError, PAuthError, StorageUnavailable
 from pauth.storage.keys import EncryptionKey, Keyring, KeySource, conceal, keys_from
@@ -17,8 +17,6 @@ from pauth.storage.keys import EncryptionKey, Keyring, KeySource, conceal, keys_
 __all__ = ["KeyProvider", "keyring_from_provider", "new_wrapped_key"]
 
 T = TypeVar("T")
-
-_TIMEOUT: Final = 30.0
 
 
 @runtime_checkable
@@ -38,7 +36,7 @@ class KeyProvider(Protocol):
         ...
 
 
-async def new_wrapped_key(provider: KeyProvider, *, timeout: float = _TIMEOUT) -> str:  # noqa: ASYNC109
+async def new_wrapped_key(provider: KeyProvider, *, timeout: float = 30.0) -> str:  # noqa: ASYNC109
     """A new random data key, wrapped: text for the settings, for :func:`keyring_from_provider`. The key itself is forgotten.
 
     :param timeout: seconds the service has for each call.
@@ -60,7 +58,7 @@ async def keyring_from_provider(
     wrapped_keys: str | Sequence[str],
     *,
     older_keys: KeySource | Keyring | None = None,
-    timeout: float = _TIMEOUT,  # noqa: ASYNC109
+    timeout: float = 30.0,  # noqa: ASYNC109
 ) -> Keyring:
     """The keyring of wrapped data keys, for the ``encryption_key`` argument of any storage.
 

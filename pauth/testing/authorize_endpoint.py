@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode
 
-from pauth.testing.messages import Refusal, Reply, SeenRequest, html_reply
+from pauth.testing.messages import Refusal, Reply, SeenRequest, html_page, html_reply
 from pauth.testing.model import Client, Code, State
 from pauth.testing.note import Note
 
@@ -18,6 +18,7 @@ __all__ = ["AuthorizeEndpoint", "parse_scope"]
 
 _CHALLENGE: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _SCOPE_TOKEN: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+")
+_LOOPBACK: Final = ("http://127.0.0.1", "http://[::1]")
 _MAX_PENDING: Final = 10_000
 
 
@@ -89,7 +90,7 @@ class AuthorizeEndpoint:
         if client is None:
             raise Refusal("invalid_client", "the client is unknown")
         redirect_uri = params.get("redirect_uri") or (client.redirect_uris[0] if len(client.redirect_uris) == 1 else None)
-        if redirect_uri not in client.redirect_uris:
+        if not any(_is_registered(redirect_uri, registered) for registered in client.redirect_uris):
             raise Refusal("invalid_request", "redirect_uri is not exactly one that is registered for the client")
         assert redirect_uri is not None  # noqa: S101  # None is registered for nobody
         return client, redirect_uri
@@ -155,12 +156,18 @@ class AuthorizeEndpoint:
         return Reply(303, b"", headers)
 
 
-def _page(title: str, content: str) -> str:
-    return f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title></head>\n<body>\n{content}\n</body>\n</html>\n'
+def _is_registered(given: str | None, registered: str) -> bool:
+    """Exactly the same; or with a port, where one on this machine was registered without (RFC 8252 section 7.3)."""
+    if given is None or given == registered:
+        return given is not None
+    host = next((host for host in _LOOPBACK if registered.startswith(f"{host}/")), None)
+    if host is None:
+        return False
+    return re.fullmatch(f"{re.escape(host)}:[0-9]{{1,5}}{re.escape(registered.removeprefix(host))}", given) is not None
 
 
 def _error_page(refusal: Refusal) -> str:
-    return _page("Login failed", f'<h1>Login failed</h1>\n<p id="error">{refusal.error}: {refusal.description}</p>')
+    return html_page("Login failed", f'<h1>Login failed</h1>\n<p id="error">{refusal.error}: {refusal.description}</p>')
 
 
 def _consent_page(action: str, handle: str, pending: _Pending, login_hint: str) -> str:
@@ -175,4 +182,4 @@ def _consent_page(action: str, handle: str, pending: _Pending, login_hint: str) 
 {boxes}
 <p><button name="decision" value="allow">Allow</button> <button name="decision" value="deny">Deny</button></p>
 </form>"""
-    return _page("Log in", content)
+    return html_page("Log in", content)

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pauth.testing.authentication import authenticate
 from pauth.testing.authorize_endpoint import parse_scope
+from pauth.testing.device_endpoint import DEVICE_GRANT, DeviceEndpoints
 from pauth.testing.id_tokens import id_token, jwks
 from pauth.testing.ledger import token_hash
 from pauth.testing.messages import Refusal, Reply, SeenRequest, json_reply
@@ -14,7 +15,7 @@ from pauth.testing.note import Note, bearer_token
 
 __all__ = ["Endpoints"]
 
-_GRANT_TYPES: Final = ("authorization_code", "refresh_token", "client_credentials")
+_GRANT_TYPES: Final = ("authorization_code", "refresh_token", "client_credentials", DEVICE_GRANT)
 _REALM: Final = 'Bearer realm="pauth.testing"'
 _ID_TOKEN_LIFETIME: Final = 3600.0
 
@@ -22,8 +23,9 @@ _ID_TOKEN_LIFETIME: Final = 3600.0
 class Endpoints:
     """One method an endpoint: it changes the state, completes the note and gives the reply, or raises :class:`Refusal`."""
 
-    def __init__(self, state: State, *, issuer: str, metadata: dict[str, Any]) -> None:
+    def __init__(self, state: State, *, issuer: str, metadata: dict[str, Any], devices: DeviceEndpoints) -> None:
         self._state = state
+        self._devices = devices
         self._issuer = issuer
         self._metadata = metadata
 
@@ -50,6 +52,8 @@ class Endpoints:
         elif grant_type == "refresh_token":
             scope = parse_scope(params["scope"]) if "scope" in params else None
             issued = self._state.refresh(client, _needed(params, "refresh_token"), scope, now)
+        elif grant_type == DEVICE_GRANT:
+            issued = self._devices.redeem(client, _needed(params, "device_code"), now)
         else:
             issued = self._client_credentials(client, params, now)
         note.access_token_out = token_hash(issued.access_token)

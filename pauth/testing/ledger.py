@@ -23,7 +23,7 @@ class LedgerEntry:
     """When it was applied, or refused: seconds since the Unix epoch on the server's clock."""
 
     endpoint: str
-    """``authorize``, ``token``, ``userinfo``, ``revoke``, ``jwks`` or ``metadata``."""
+    """``authorize``, ``token``, ``userinfo``, ``revoke``, ``jwks``, ``metadata``, ``device_authorization`` or ``device`` (the page of that grant)."""
 
     client_id: str | None = None
     """The client the request *claims* to come from; read it together with :attr:`outcome`."""
@@ -31,7 +31,7 @@ class LedgerEntry:
     grant_type: str | None = None
 
     outcome: str = "ok"
-    """``ok``, the OAuth error code answered, ``consent`` (the authorization endpoint showed its page) or ``fault:`` and the fault's name, if a
+    """``ok``, the OAuth error code answered, ``consent`` (a page was shown to the user) or ``fault:`` and the fault's name, if a
     scripted fault kept the client from seeing the true answer. A fault's request was applied if the entry has an :attr:`access_token_out`."""
 
     refresh_token_in: str | None = None

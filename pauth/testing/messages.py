@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_args
 from urllib.parse import parse_qsl
 
-__all__ = ["ENDPOINTS", "FORM", "Endpoint", "Refusal", "Reply", "SeenRequest", "html_reply", "json_reply", "render", "seen_request"]
+__all__ = ["ENDPOINTS", "FORM", "Endpoint", "Refusal", "Reply", "SeenRequest", "html_page", "html_reply", "json_reply", "render", "seen_request"]
 
-Endpoint = Literal["authorize", "token", "userinfo", "revoke", "jwks", "metadata", "resource"]
+Endpoint = Literal["authorize", "token", "userinfo", "revoke", "jwks", "metadata", "resource", "device_authorization", "device"]
 """The names that the ledgers and the fault scripts know."""
 
 ENDPOINTS: Final[tuple[Endpoint, ...]] = get_args(Endpoint)
@@ -48,6 +48,11 @@ def html_reply(page: str, status: int = 200) -> Reply:
         **_NO_STORE,
     }
     return Reply(status, page.encode(), headers)
+
+
+def html_page(title: str, content: str) -> str:
+    """A whole page around ``content``, which is HTML already."""
+    return f'<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{title}</title></head>\n<body>\n{content}\n</body>\n</html>\n'
 
 
 def render(reply: Reply, reason: str) -> bytes:
@@ -132,7 +137,7 @@ def seen_request(endpoint: Endpoint, method: str, query: str, headers: list[tupl
         pairs = tuple(parse_qsl(encoded, keep_blank_values=True, errors="strict", max_num_fields=200))
     except ValueError:  # not UTF-8, or too many parameters
         problem = "the parameters cannot be decoded"
-    boxes = {"scope"} if endpoint == "authorize" and method == "POST" else frozenset[str]()  # the consent page's
+    boxes = {"scope"} if endpoint in {"authorize", "device"} and method == "POST" else frozenset[str]()  # the consent pages'
     given = [name for name, _ in pairs if name not in _REPEATABLE | boxes]
     if len(given) != len(set(given)):
         problem = "a parameter was given more than once"

@@ -170,6 +170,12 @@ class State:
         self.grants.append(record.grant)
         return self._issue(record.grant, record.scope, None, with_refresh_token="refresh_token" in client.grant_types, now=now)
 
+    def grant(self, client: Client, user: str, scope: tuple[str, ...], now: float) -> Issued:
+        """Tokens for a user who has said yes without a code."""
+        grant = Grant(client.client_id, user, scope, auth_time=now)
+        self.grants.append(grant)
+        return self._issue(grant, scope, None, with_refresh_token="refresh_token" in client.grant_types, now=now)
+
     def refresh(self, client: Client, refresh_token: str, scope: tuple[str, ...] | None, now: float) -> Issued:
         """Exchange a refresh token (RFC 6749 section 6) as the rotation class says.
 

@@ -58,7 +58,7 @@ def first_note(request: SeenRequest, state: State) -> Note:
         hashed = None if presented is None else token_hash(presented)
         return Note(access_token_in=hashed, client_id=known.client_id if known else None, user=known.user if known else None)
     note = Note(grant_type=request.grant_type)
-    if request.endpoint in {"token", "revoke"}:
+    if request.endpoint in {"token", "revoke", "device_authorization"}:
         note.client_id = claimed_client_id(request)
         name = request.params.get("refresh_token" if request.endpoint == "token" else "token", "")
         known_refresh_token = state.find_refresh_token(name)

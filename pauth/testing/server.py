@@ -13,6 +13,7 @@ from pauth.core.quirks import RotationClass
 from pauth.errors import ConfigurationError
 from pauth.testing import user_agent
 from pauth.testing.authorize_endpoint import AuthorizeEndpoint
+from pauth.testing.device_endpoint import DEVICE_GRANT, DeviceEndpoints
 from pauth.testing.endpoints import Endpoints
 from pauth.testing.faults import Fault
 from pauth.testing.ledger import Ledger, ResourceLedger
@@ -23,14 +24,16 @@ from pauth.testing.site import Site
 __all__ = ["AuthorizationServer"]
 
 _AUTH_METHODS: Final[tuple[AuthMethod, ...]] = ("client_secret_basic", "client_secret_post", "none")
+_GRANT_TYPES: Final = ("authorization_code", "refresh_token", "client_credentials", DEVICE_GRANT)
 _Fault = TypeVar("_Fault", bound=Fault)
 
 
 class AuthorizationServer:
     """An authorization server with a protected resource, on 127.0.0.1 and a free port, from ``async with`` until its end.
 
-    It enforces what a careful server enforces: exact redirect URIs, PKCE with S256, codes that work once and for a minute, exactly the registered
-    client authentication, forms without duplicates, scopes that only narrow. Users need no accounts: whoever the browser names is logged in.
+    It enforces what a careful server enforces: exact redirect URIs (but for the port of one on this machine that was registered without), PKCE with
+    S256, codes that work once and for a minute, exactly the registered client authentication, forms without duplicates, scopes that only narrow.
+    Users need no accounts: whoever the browser names is logged in.
 
     :param rotation: what happens to a refresh token that is exchanged, as a :class:`RotationClass` or its name: ``NR`` it stays, and the answer
         has no new one; ``RO`` a new one comes and the old stays; ``RG`` the old one, if it is the previous one, still works for ``grace`` seconds,
@@ -42,6 +45,9 @@ class AuthorizationServer:
     :param clock: where the server takes the time from, for expiry and the ledgers.
     :param iss_parameter: whether authorization responses name the issuer (RFC 9207).
     :param require_pkce: whether authorization requests without a ``code_challenge`` are refused.
+    :param device_interval: seconds that must lie between two polls for a device login (RFC 8628); who asks sooner is told ``slow_down``, and the
+        seconds grow by five. ``None`` demands the usual five and does not tell.
+    :param device_code_lifetime: seconds in which the user of the other device has to decide.
     :param secret_marker: what every code, token and client secret starts with, for tests that search logs and files for secrets.
     """
 
@@ -57,6 +63,8 @@ class AuthorizationServer:
         clock: Clock | None = None,
         iss_parameter: bool = True,
         require_pkce: bool = True,
+        device_interval: float | None = 5.0,
+        device_code_lifetime: float = 600.0,
         secret_marker: str = "",
     ) -> None:
         if not isinstance(rotation, RotationClass):
@@ -73,6 +81,9 @@ class AuthorizationServer:
         self._clock: Clock = SystemClock() if clock is None else clock
         self._iss_parameter = iss_parameter
         self._require_pkce = require_pkce
+        self._device_interval = device_interval
+        self._device_code_lifetime = device_code_lifetime
+        self._devices: DeviceEndpoints | None = None
         self._site = Site(self._state, self._clock)
 
     def __repr__(self) -> str:
@@ -80,7 +91,10 @@ class AuthorizationServer:
 
     async def __aenter__(self) -> Self:
         self._issuer = f"http://127.0.0.1:{await self._site.start()}"
-        endpoints = Endpoints(self._state, issuer=self._issuer, metadata=self.metadata)
+        devices = self._devices = DeviceEndpoints(
+            self._state, issuer=self._issuer, interval=self._device_interval, lifetime=self._device_code_lifetime
+        )
+        endpoints = Endpoints(self._state, issuer=self._issuer, metadata=self.metadata, devices=devices)
         authorize = AuthorizeEndpoint(
             self._state, issuer=self._issuer, url=self.authorization_endpoint, iss_parameter=self._iss_parameter, require_pkce=self._require_pkce
         )
@@ -92,6 +106,8 @@ class AuthorizationServer:
             "userinfo": endpoints.userinfo,
             "revoke": endpoints.revoke,
             "resource": endpoints.resource,
+            "device_authorization": devices.start,
+            "device": devices.page,
         }
         return self
 
@@ -136,6 +152,11 @@ class AuthorizationServer:
         return f"{self.issuer}/revoke"
 
     @property
+    def device_authorization_endpoint(self) -> str:
+        """URL of the device authorization endpoint (RFC 8628)."""
+        return f"{self.issuer}/device_authorization"
+
+    @property
     def jwks_uri(self) -> str:
         """URL of the key set that verifies ID tokens."""
         return f"{self.issuer}/jwks"
@@ -154,11 +175,12 @@ class AuthorizationServer:
             "token_endpoint": self.token_endpoint,
             "userinfo_endpoint": self.userinfo_endpoint,
             "revocation_endpoint": self.revocation_endpoint,
+            "device_authorization_endpoint": self.device_authorization_endpoint,
             "jwks_uri": self.jwks_uri,
             "scopes_supported": ["openid", "profile", "email"],
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
-            "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
+            "grant_types_supported": list(_GRANT_TYPES),
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "token_endpoint_auth_methods_supported": list(_AUTH_METHODS),
@@ -176,7 +198,7 @@ class AuthorizationServer:
         *,
         redirect_uris: Sequence[str] = ("https://client.example/callback",),
         auth_method: AuthMethod = "client_secret_basic",
-        grant_types: Sequence[str] = ("authorization_code", "refresh_token", "client_credentials"),
+        grant_types: Sequence[str] = _GRANT_TYPES,
     ) -> Client:
         """Register a client, or replace the one with this ``client_id``. What is not given is made up.
 
@@ -206,6 +228,18 @@ class AuthorizationServer:
     ) -> Coroutine[Any, Any, str]:
         """Open ``url`` in a browser whose user decides at once; to be awaited: :func:`pauth.testing.authorize`."""
         return user_agent.authorize(url, user=user, scope=scope, deny=deny, session=session)
+
+    def decide_device(self, user_code: str, *, user: str = "alice", scope: Collection[str] | None = None, deny: bool = False) -> None:
+        """Decide about a device login as ``user``, who has typed ``user_code`` at the verification page; it has a page for browsers as well.
+
+        :param scope: the scopes to allow, of those asked for, as a collection or separated by spaces; all by default.
+        :param deny: say no.
+        :raises ConfigurationError: no device login waits for this code.
+        """
+        if self._devices is None:
+            raise ConfigurationError("the server was not started: use `async with AuthorizationServer() as server`")
+        allowed = scope.split() if isinstance(scope, str) else scope
+        self._devices.decide(user_code, user=user, scope=allowed, deny=deny, now=self._clock.time())
 
     # What it does wrong
 

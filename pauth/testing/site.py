@@ -31,6 +31,8 @@ _PATHS: Final[dict[str, Endpoint]] = {
     "/userinfo": "userinfo",
     "/revoke": "revoke",
     "/resource": "resource",
+    "/device_authorization": "device_authorization",
+    "/device": "device",
 }
 _BACKLOG: Final = 4096
 """Connections that may wait to be accepted: a thousand callers at once are an ordinary test."""

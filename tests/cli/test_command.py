@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
 import runpy
 import subprocess
 import sys
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from pauth import __version__
+from pauth import ConfigurationError, Providers, ProviderUnavailable, ReauthorizationRequired, Remedy, __version__
 from pauth.cli import main
-from pauth.cli.app import app
+from pauth.cli.app import COMMANDS, app
+from pauth.cli.demo import DemoFailed
+from pauth.cli.output import Output
 from pauth.errors import PAuthError
+from tests.cli.kit import Home
 
 MISSING = """
 import sys
@@ -92,7 +98,7 @@ def test_another_missing_module_is_not_called_a_missing_extra(monkeypatch: pytes
 @pytest.mark.parametrize("library", ["sqlalchemy", "aiosqlite"])
 def test_the_demo_without_a_database_library(library: str) -> None:
     result = python(f"import sys; sys.modules[{library!r}] = None; sys.argv = ['pauth', 'demo']; from pauth.cli import main; main()")
-    assert result.returncode == 1
+    assert result.returncode == 3
     assert result.stderr.strip().endswith(f" needs {library}, which is not installed: pip install 'pauth[sql]'")
 
 
@@ -112,10 +118,115 @@ def test_a_terminal_without_a_check_mark(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (left.value.code, out.getvalue().strip()) == (0, b"? 1000")
 
 
-def test_an_error_of_pauth_is_a_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigurationError("x"), 3),
+        (ReauthorizationRequired("x", reason="not_logged_in"), 4),
+        (ProviderUnavailable("x"), 5),
+        (PAuthError("x", remedy=Remedy.RETRY), 5),
+        (DemoFailed("x"), 1),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+    ],
+)
+def test_exit_codes_say_what_is_to_be_done(home: Home, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    """An error of pauth is one line on standard error."""
+
     def fails(console: object, *, callers: int) -> None:
-        raise PAuthError("it went wrong; try again")
+        raise error
 
     monkeypatch.setattr("pauth.cli.demo.run_demo", fails)
-    result = CliRunner().invoke(app, ["demo"])
-    assert (result.exit_code, result.output) == (1, "Error: it went wrong; try again\n")
+    done = home.run("demo")
+    assert (done.code, done.out, done.err) == (code, "", "Interrupted.\n" if code == 130 else "Error: x\n")
+
+
+def test_an_error_as_json(home: Home) -> None:
+    error = PAuthError("x \x1b", error="e", error_description="d\x1b[31m", status=400, retry_after=7.0)
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+        Output(as_json=True).error(error)
+    assert json.loads(printed.getvalue()) == {
+        "error": {
+            "type": "PAuthError",
+            "message": "x \x1b",
+            "remedy": "fix_configuration",
+            "error": "e",
+            "error_description": "d\x1b[31m",
+            "status": 400,
+            "retry_after": 7.0,
+        }
+    }
+    assert "\x1b" not in printed.getvalue(), "JSON escapes it"
+
+
+def test_every_command_has_its_help(home: Home) -> None:
+    listing = home.run("--help").out
+    for name in COMMANDS:
+        assert f"  {name} " in listing
+        done = home.run(name, "--help")
+        assert (done.code, done.out.startswith(f"Usage: pauth {name}")) == (0, True)
+    for name in ("bench", "migrate", "rotate-keys", "check"):
+        assert home.run("storage", name, "--help").code == 0
+
+
+def test_every_command_but_the_shows_takes_json_and_the_common_options(home: Home) -> None:
+    in_storage = [["storage", each] for each in ("bench", "migrate", "rotate-keys", "check")]
+    for arguments in [*in_storage, *([name] for name in COMMANDS if name not in {"storage", "demo", "completion"})]:
+        text = home.run(*arguments, "--help").out
+        assert [option for option in ("--json", "--config", "--storage", "--verbose") if option not in text] == []
+
+
+def test_a_configuration_file_with_a_mistake(home: Home) -> None:
+    home.configure("stroage = 1")
+    done = home.run("list", "--json")
+    assert (done.code, done.error["type"], "unknown name 'stroage'" in done.error["message"]) == (3, "ConfigurationError", True)
+    assert home.run("list", "--config", "no-such-file").code == 3
+
+
+def test_progress_is_for_terminals_only(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for terminal, as_json, shows in ((True, False, True), (True, True, False), (False, False, False)):
+        stream = io.StringIO()
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(stream, "isatty", lambda terminal=terminal: terminal)
+        with Output(as_json=as_json).progress("counting [bold]\x1b") as tell:
+            tell(1, 2)
+        assert ("counting [bold]" in stream.getvalue()) is shows
+
+
+def test_a_table_is_as_wide_as_it_has_to_be_where_there_is_no_terminal(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
+    assert max(len(line.rstrip()) for line in home.run("providers").out.splitlines()) > 120
+
+
+# --- providers and completion
+
+
+def test_providers(home: Home) -> None:
+    rows = {row["name"]: row for row in home.run("providers", "--json").json}
+    assert list(rows) == [preset.name for preset in Providers.all()]
+    assert (rows["google"]["device"], rows["google"]["rotates_refresh_tokens"], rows["google"]["refresh_tokens"]) == (True, False, True)
+    assert (rows["facebook"]["device"], rows["facebook"]["refresh_tokens"], rows["facebook"]["rotates_refresh_tokens"]) == (False, False, False)
+    assert (rows["slack"]["pkce"], rows["github"]["rotates_refresh_tokens"]) == (False, True)
+    text = home.run("providers").out
+    assert all(f"{name} " in text for name in rows)
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(home: Home, shell: str) -> None:
+    done = home.run("completion", shell)
+    assert (done.code, "_PAUTH_COMPLETE" in done.out) == (0, True)
+
+
+def test_a_shell_that_nobody_has_a_script_for(home: Home) -> None:
+    assert home.run("completion", "cmd").code == 2
+
+
+def test_what_a_shell_is_told(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of presets and profiles; the store, whose key may be in a keyring that asks for a password, is left alone."""
+    home.configure('[profiles.githost]\nprovider = "https://git.example"\n')
+    home.environment = {"_PAUTH_COMPLETE": "bash_complete", "COMP_WORDS": "pauth token git", "COMP_CWORD": "2"}
+    assert home.process("token", "git").out.split() == ["plain,githost", "plain,github"]
+    home.configure("not TOML")
+    assert home.process("token", "git").out.split() == ["plain,github"]
+    assert not home.tokens.exists()

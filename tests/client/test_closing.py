@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pauth import ConfigurationError, EncryptionKey, MemoryTokenStorage, OAuth2Client
+from pauth import ConfigurationError, DeviceLogin, EncryptionKey, MemoryTokenStorage, OAuth2Client, Secret
 from pauth.storage import Record, RecordKey
 from pauth.testing import faults
 from tests.client.kit import SESSION, Bench
@@ -19,6 +19,8 @@ CALLS: dict[str, Callable[[OAuth2Client], Awaitable[Any]]] = {
     "get_authorization_url": lambda client: client.get_authorization_url(session_id=SESSION),
     "handle_callback": lambda client: client.handle_callback({"code": "CANARY-code", "state": "CANARY-state-0123456789-0123456789-012345"}),
     "exchange_code": lambda client: client.exchange_code("CANARY-code", "CANARY-state-0123456789-0123456789-012345", session_id=SESSION),
+    "start_device_login": lambda client: client.start_device_login(),
+    "complete_device_login": lambda client: client.complete_device_login(DeviceLogin("A", "https://as.example", None, 0.0, Secret("CANARY"))),
     "get_token": lambda client: client.get_token("alice"),
     "refresh": lambda client: client.refresh("alice"),
     "get_user_info": lambda client: client.get_user_info("alice"),

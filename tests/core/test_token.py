@@ -11,7 +11,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pauth.core.token import MAX_LIFETIME, MAX_TOKEN, Token, is_token_text, known_token_type, parse_lifetime, was_issued_by
+from pauth.core.token import (
+    MAX_LIFETIME,
+    MAX_TOKEN,
+    Token,
+    is_token_text,
+    known_token_type,
+    parse_lifetime,
+    token_from_dict,
+    token_to_dict,
+    was_issued_by,
+)
 from pauth.secret import Secret
 
 NOW = 1_800_000_000.0
@@ -220,3 +230,41 @@ def test_sh4_a_token_is_frozen() -> None:
 def test_md4_which_server_a_token_came_from(issued: tuple[str | None, str | None], asked: tuple[str, str | None], same: bool) -> None:
     stored = token(token_endpoint=issued[0], issuer=issued[1])
     assert was_issued_by(stored, token_endpoint=asked[0], issuer=asked[1]) is same
+
+
+# --- The version
+
+
+def test_a_version_names_the_token_and_tells_nothing_of_it() -> None:
+    version = token(refresh_token=Secret("CANARY-refresh")).version
+    assert len(version) == 32
+    assert set(version) <= set("0123456789abcdef")
+    assert "CANARY" not in version
+
+
+def test_a_version_is_the_same_in_every_process() -> None:
+    """Written down from another one: programs compare versions that came over the wire from other machines, and other releases."""
+    assert token(refresh_token=Secret("CANARY-refresh")).version == "ab0397f9ec102fc07c60bf3ce0bdaf4a"
+
+
+def test_a_version_follows_from_the_secrets_alone() -> None:
+    """What is read back from a store, or was written by another library, is the same token."""
+    original = token(refresh_token=Secret("CANARY-refresh"), scope=("a",), expires_at=NOW, subject="alice", extra={"x": 1})
+    assert token_from_dict(token_to_dict(original)).version == original.version
+    assert token_from_dict({"access_token": "CANARY-access", "refresh_token": "CANARY-refresh"}).version == original.version
+
+
+def test_different_tokens_have_different_versions() -> None:
+    """Also where only the refresh token is new, and where their texts run into each other."""
+    texts: list[tuple[str, str | None]] = [
+        ("CANARY-1", None),
+        ("CANARY-2", None),
+        ("CANARY-1", "CANARY-2"),
+        ("CANARY-1", "CANARY-3"),
+        ("CANARY-2", "CANARY-1"),
+        ("CANARY-1CANARY", "-2"),
+        ("CANARY-1CANARY-2", None),
+        ("\ud800", None),
+    ]
+    versions = [Token(Secret(access), refresh_token=None if refresh is None else Secret(refresh)).version for access, refresh in texts]
+    assert len(set(versions)) == len(texts)

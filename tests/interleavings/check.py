@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 from pauth.core.quirks import RotationClass
 from tests.interleavings.sim import Sim
@@ -41,7 +42,7 @@ def _overlaps(sim: Sim) -> list[str]:
     sends = sorted(sim.server.sends, key=lambda each: each.began)
     return [
         f"K2: {one.by} and {two.by} asked at once"
-        for one, two in zip(sends, sends[1:], strict=False)
+        for one, two in pairwise(sends)
         if two.began < (one.deadline if one.ended is None else min(one.ended, one.deadline))
     ]
 
@@ -50,7 +51,7 @@ def _forks(sim: Sim) -> list[str]:
     """K3: each token that is stored was obtained with the one that was stored before it."""
     wrong: list[str] = []
     tokens = [each.tokens for each in sim.store.history]
-    for old, new in zip(tokens, tokens[1:], strict=False):
+    for old, new in pairwise(tokens):
         if new["access_token"] != old["access_token"] and sim.server.parents[new["access_token"]] != old["refresh_token"]:
             wrong.append(f"K3: {new['access_token']} was written over {old['access_token']}")
     return wrong

@@ -1,8 +1,14 @@
 """An event loop on which several processes live, whose steps are put in an order by a seed, and on which time is a number.
 
 Each task belongs to the process in whose context it was begun. Within a process the order is asyncio's; which process takes the next step is drawn.
-A process can be killed between any two steps (none of its code runs any more, not even a ``finally``) or stopped for a while, as by SIGKILL and SIGSTOP.
+A process can be killed between any two steps (none of its code runs any more, not even a ``finally``), as by SIGKILL, or stopped for a while, as by
+SIGSTOP.
 """
+
+# An event loop of one's own overrides what asyncio's loops have, and looks into handles and tasks as they do.
+# mypy: disable-error-code="override,assignment"
+# pyright: reportIncompatibleMethodOverride=false, reportAssignmentType=false, reportPrivateUsage=false, reportAttributeAccessIssue=false
+# pyright: reportUnknownMemberType=false, reportIncompatibleVariableOverride=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
@@ -10,6 +16,7 @@ import asyncio
 import heapq
 import random
 from collections import deque
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -71,6 +78,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def stop_until(self, number: int, when: float) -> None:
         self.stopped[number] = when
+
+    def stopping(self, seconds: float) -> Callable[[int], None]:
+        """What stops a process for a while."""
+        return lambda number: self.stop_until(number, self.now + seconds)
 
     def finish(self, coroutine: Any) -> Any:
         """What ``coroutine`` gives, in the world around the processes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pauth.core.quirks import Rotation, RotationClass
 from pauth.core.token import Token
@@ -117,7 +117,7 @@ class SimStore:
         await self._maybe_lose()
         return Lease(fence, ttl - (self.loop.now - asked))
 
-    def lose_lease(self) -> None:
+    def lose_lease(self, _: int) -> None:
         """What a failover of Redis does."""
         self.holder = ("", 0.0, self.holder[2])
 
@@ -287,13 +287,19 @@ class Sim:
         clock = SimClock(self.loop, offset)
 
         async def prepare(token: Token) -> Any:
-            return lambda deadline: self.server.exchange(token, deadline, clock)
+            async def exchange(deadline: float) -> Token:
+                return await self.server.exchange(token, deadline, clock)
 
-        original = coordinator_module.shared_over
-        coordinator_module.shared_over = lambda _: Shared()  # type: ignore[assignment]
+            return exchange
+
+        def own(_: object) -> Shared:
+            return Shared()
+
+        original: Any = vars(coordinator_module)["shared_over"]
+        setattr(coordinator_module, "shared_over", own)  # noqa: B010  # it is imported there, not exported
         try:
             return RefreshCoordinator(
-                self.store,  # type: ignore[arg-type]  # what a coordinator needs of a store is here
+                cast("Any", self.store),  # what a coordinator needs of a store is here
                 prepare,
                 refreshable=lambda token: token.refresh_token is not None,
                 policy=self.policy,
@@ -305,7 +311,7 @@ class Sim:
                 events=EventStream(log=False),
             )
         finally:
-            coordinator_module.shared_over = original
+            setattr(coordinator_module, "shared_over", original)  # noqa: B010
 
     async def log_in(self) -> None:
         """Store a first token, and let it expire."""

@@ -63,7 +63,7 @@ def _disturb(sim: Sim, processes: int) -> None:
         loop.at_step[at] = kill
     elif kind == 1:
         length = chance.choice((1.0, 8.0, 20.0, 60.0))
-        loop.at_step[at] = lambda number: loop.stop_until(number, loop.now + length)
+        loop.at_step[at] = loop.stopping(length)
     elif kind == 2:
         sim.store.refuse, sim.store.lose = 0.05, 0.05
     elif kind == 3:
@@ -71,13 +71,13 @@ def _disturb(sim: Sim, processes: int) -> None:
     elif kind == 4:
         sim.server.unavailable = 0.6
     elif kind == 5:
-        loop.at_step[at] = lambda _: sim.store.lose_lease()
+        loop.at_step[at] = sim.store.lose_lease
         sim.server.slow = 0.3
     else:
         sim.server.slow = 0.7
         loop.at_step[at] = kill
     if chance.random() < 0.3:
-        loop.at_step.setdefault(loop.steps + chance.randrange(1, 160), lambda number: loop.stop_until(number, loop.now + 17.0))
+        loop.at_step.setdefault(loop.steps + chance.randrange(1, 160), loop.stopping(17.0))
     del processes
 
 

@@ -47,6 +47,23 @@ class Hold:
         return await write()
 
 
+class Outage:
+    """The writes of ``faults`` are refused until it is :attr:`over`."""
+
+    def __init__(self, faults: deque[Fault]) -> None:
+        self.over = False
+        self.refused = 0
+        self._faults = faults
+        faults.append(self)
+
+    async def __call__(self, write: Write) -> Record | None:
+        if self.over:
+            return await write()
+        self._faults.appendleft(self)
+        self.refused += 1
+        raise StorageUnavailable("the disk is full")
+
+
 class FaultyStorage(MemoryTokenStorage):
     """A storage whose writes, reads and leases fail as scripted, and which knows what it has acknowledged. As most, it tells nobody of changes."""
 

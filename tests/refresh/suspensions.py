@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from pauth.refresh import flight
+
 
 class Episode:
     """Counts the suspensions of the tasks begun in it, and of the tasks that those begin, in the order in which they happen."""
@@ -56,13 +58,21 @@ class _Counted(Coroutine[Any, Any, Any]):
         raise NotImplementedError("tasks step their coroutines")
 
 
-def _task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+def _make_task(make: Callable[..., asyncio.Task[Any]], coro: Any, loop: asyncio.AbstractEventLoop, **options: Any) -> asyncio.Task[Any]:
     episode = _episode.get()
     if episode is None:
-        return asyncio.Task(coro, loop=loop, **options)
-    task = asyncio.Task(_Counted(coro, episode), loop=loop, **options)
+        return make(coro, loop=loop, **options)
+    task = make(_Counted(coro, episode), loop=loop, **options)
     episode.tasks.append(task)
     return task
+
+
+def _task_factory(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+    return _make_task(asyncio.Task, coro, loop, **options)
+
+
+def _new_flight(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    return _make_task(flight._FlightTask, work, loop)  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager
@@ -70,6 +80,7 @@ def counting(at: int, then: Callable[[Episode], object]) -> Generator[Episode]:
     """In this block begin tasks; at their suspension number ``at`` (from 0 on, over all of them) ``then`` is called."""
     loop = asyncio.get_running_loop()
     loop.set_task_factory(_task_factory)
+    flight._new_task = _new_flight  # pyright: ignore[reportPrivateUsage]  # flights make their own; this one does no harm
     episode = Episode(at, then)
     token = _episode.set(episode)
     try:

@@ -112,7 +112,9 @@ def test_p10_the_longest_pause_is_the_policys() -> None:
     assert after(unavailable(503, retry_after=20), replace(ATTEMPT, failures=20), max_backoff=7.0).retry_at == NOW + 22.0
 
 
-@pytest.mark.parametrize("error", [unavailable(503), unavailable(429), unavailable(sent=False), TokenError("no"), MalformedResponse("no", status=400)])
+@pytest.mark.parametrize(
+    "error", [unavailable(503), unavailable(429), unavailable(sent=False), TokenError("no"), MalformedResponse("no", status=400)]
+)
 def test_p2_a_failure_that_spent_nothing_is_no_unanswered_sending(error: PAuthError) -> None:
     known = after(error)
     assert (known.under_way, known.unanswered, known.lost_at, known.suspect) == (False, 0, None, None)
@@ -136,11 +138,55 @@ def test_p2_sendings_without_an_answer_are_counted_from_the_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retry_at", "left"),
-    [(NOW - 1, 0.0), (NOW, 0.0), (NOW + 1, 1.0), (NOW + 3960, 3960.0), (NOW + 4321, 0.0), (NOW + 86_400, 0.0), (0.0, 0.0), (1e12, 0.0)],
+    ("pause", "ahead", "seen_for", "left"),
+    [
+        (10, 10, 0, 10),
+        (10, 3, 7, 3),
+        (10, 0, 10, 0),
+        (10, -5, 15, 0),
+        # this machine's clock is behind, or was put back: no longer than it was meant to be
+        (10, 3600, 0, 10),
+        (10, 3600, 9, 1),
+        (10, 3600, 11, 0),
+        (10, 1e9, 0, 10),
+        # it is ahead
+        (3600, 1, 0, 1),
+        (3600, -1, 0, 0),
+        # a failure that says nothing
+        (0, 1e9, 0, 0),
+    ],
 )
-def test_p11_nobody_rests_longer_than_any_failure_could_have_said(retry_at: float, left: float) -> None:
-    assert rest_left(replace(NO_ATTEMPTS, retry_at=retry_at), NOW) == left
+def test_p11_nobody_rests_longer_than_the_pause_was_meant_to_be(pause: float, ahead: float, seen_for: float, left: float) -> None:
+    assert rest_left(replace(NO_ATTEMPTS, retry_at=NOW + ahead, pause=pause), NOW, seen_for=seen_for) == pytest.approx(left)
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal", "user_wanted"),
+    [
+        (TokenError("no", error="invalid_client"), "invalid_client", False),
+        (TokenError("no"), None, False),
+        (ReauthorizationRequired("see the user", reason="interaction_required"), "interaction_required", True),
+        (MalformedResponse("no", status=400), None, False),
+        (unavailable(503), None, False),
+        (unavailable(), None, False),
+    ],
+)
+def test_p20_a_refusal_is_kept_for_who_asks_while_it_rests(error: PAuthError, refusal: str | None, *, user_wanted: bool) -> None:
+    known = after(error)
+    assert (known.refusal, known.user_wanted) == (refusal, user_wanted)
+    later = after(unavailable(503), known)
+    assert (later.refusal, later.user_wanted) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("error", "shortest", "longest"),
+    [(unavailable(), 30.0, 40.0), (MalformedResponse("cut"), 30.0, 40.0), (unavailable(503), 0.5, 1.0), (unavailable(sent=False), 0.5, 1.0)],
+)
+def test_p2_the_one_retry_at_a_strict_server_is_not_wasted_on_a_short_outage(error: PAuthError, shortest: float, longest: float) -> None:
+    pauses = [after_failure(ATTEMPT, error, began=NOW, now=NOW, max_backoff=60.0, chance=chance, strict=True).retry_at - NOW for chance in (0.0, 1.0)]
+    assert pauses == [pytest.approx(shortest), pytest.approx(longest)]
+    known = after_failure(ATTEMPT, error, began=NOW, now=NOW, max_backoff=60.0, chance=1.0, strict=True)
+    assert known.pause == pytest.approx(known.retry_at - NOW)
 
 
 LENIENT = (RotationClass.NR, RotationClass.RO, RotationClass.RU)

@@ -4,72 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import sys
-import threading
-from collections.abc import Callable, Coroutine, Generator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import nullcontext
+from typing import TypeVar
 
 import pytest
 
-from pauth.errors import PAuthError, ProviderUnavailable, TokenError
-from pauth.refresh import flight as module
-from pauth.refresh.flight import Flight, Flights, drain
-from tests.refresh.faulty import FaultyStorage
-from tests.refresh.kit import KEY, Storage, World, close, settle, stored, until
-from tests.refresh.rotating import Rotating
+from pauth.errors import ProviderUnavailable, TokenError
+from pauth.refresh.flight import Flight, Flights, drain, uninterruptible
+from tests.refresh.kit import settle, until
+from tests.refresh.loops import Work, complaints, make_own_tasks
 
 T = TypeVar("T")
-
-
-class Work:
-    """Something to do that waits until it is let go."""
-
-    def __init__(self, error: BaseException | None = None) -> None:
-        self.error = error
-        self.runs = 0
-        self.started = asyncio.Event()
-        self.go = asyncio.Event()
-
-    async def __call__(self) -> str:
-        self.runs += 1
-        self.started.set()
-        await self.go.wait()
-        if self.error is not None:
-            raise self.error
-        return f"result {self.runs}"
-
-
-class LoopThread:
-    """An event loop of its own in a thread of its own."""
-
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever)
-        self._thread.start()
-
-    def submit(self, coro: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(coro, self.loop)
-
-    def stop(self) -> None:
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-
-    def close(self) -> None:
-        if self._thread.is_alive():
-            self.stop()
-        self.loop.close()
-
-
-@contextmanager
-def another_loop() -> Generator[LoopThread]:
-    other = LoopThread()
-    try:
-        yield other
-    finally:
-        other.close()
 
 
 async def test_p1_one_key_is_one_task_and_another_key_another() -> None:
@@ -129,21 +75,22 @@ async def test_an_error_nobody_waits_for_is_not_logged_as_never_retrieved(caplog
     del caller, work
     gc.collect()
     await settle()
-    assert _complaints(caplog) == []
+    assert complaints(caplog) == []
 
 
-def _complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno > logging.DEBUG]
-
-
-async def test_p4_p14_nobody_can_cancel_the_work_from_outside() -> None:
+async def test_p4_p14_nobody_cancels_the_work_from_outside_where_it_must_not_be_interrupted() -> None:
     """As ``asyncio.run`` does to all tasks at the end of a program: it waits for this one, which has sent a refresh token perhaps."""
     flights, begun, work = Flights(), set[Flight](), Work()
-    caller = asyncio.create_task(flights.run("key", work, begun=begun))
-    await until(lambda: begun)
-    (flight,) = begun
-    assert not flight.task.cancel()  # before its first step, too
+
+    async def critical() -> str:
+        with uninterruptible():
+            with uninterruptible():  # inside of another one
+                pass
+            return await work()
+
+    caller = asyncio.create_task(flights.run("key", critical, begun=begun))
     await work.started.wait()
+    (flight,) = begun
     assert not flight.task.cancel()
     for task in asyncio.all_tasks() - {asyncio.current_task(), caller}:
         task.cancel("the program ends")
@@ -154,12 +101,72 @@ async def test_p4_p14_nobody_can_cancel_the_work_from_outside() -> None:
     assert await caller == "result 1"
 
 
-async def test_p9_timeouts_inside_the_work_end_what_they_are_about() -> None:
+@pytest.mark.parametrize("when", ["before its first step", "before it", "after it"])
+async def test_elsewhere_the_work_is_cut_off_and_its_callers_do_not_hang(when: str) -> None:
+    """Nothing was sent that could be lost. A task that is cancelled before its first step never runs any of its code."""
+    flights, begun = Flights(), set[Flight]()
+    waiting, passed = asyncio.Event(), list[str]()
+
+    async def work() -> None:
+        if when == "after it":
+            with uninterruptible():
+                await asyncio.sleep(0)
+        waiting.set()
+        await asyncio.Event().wait()
+        passed.append("the waiting")
+
+    caller = asyncio.create_task(flights.run("key", work, begun=begun))
+    await (until(lambda: begun) if when == "before its first step" else waiting.wait())
+    (flight,) = begun
+    assert flight.task.cancel()
+    with pytest.raises(ProviderUnavailable, match="shut down"):
+        await caller
+    assert (begun, passed) == (set(), [])
+    ready = Work()
+    ready.go.set()
+    assert await flights.run("key", ready, begun=begun) == "result 1"
+
+
+async def test_a_task_that_is_no_flight_is_cancelled_as_any_other() -> None:
+    async def work() -> None:
+        with uninterruptible():
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(work())
+    await settle()
+    assert task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_flight_is_a_task_of_its_own_kind_whatever_makes_the_programs_tasks() -> None:
+    """A task factory would make one that can be cut off where it must not be."""
+    make_own_tasks()
+    flights, begun, work = Flights(), set[Flight](), Work()
+
+    async def critical() -> str:
+        with uninterruptible():
+            return await work()
+
+    caller = asyncio.create_task(flights.run("key", critical, begun=begun))
+    await work.started.wait()
+    (flight,) = begun
+    assert not flight.task.cancel()
+    work.go.set()
+    assert await caller == "result 1"
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_p9_timeouts_inside_the_work_end_what_they_are_about(*, guarded: bool) -> None:
     flights = Flights()
     outcomes: list[str] = []
 
     async def hang() -> None:
         await asyncio.Event().wait()
+
+    async def guard() -> str:
+        with uninterruptible() if guarded else nullcontext():
+            return await work()
 
     async def work() -> str:
         try:
@@ -189,7 +196,7 @@ async def test_p9_timeouts_inside_the_work_end_what_they_are_about() -> None:
         task.uncancel()
         return "done"
 
-    assert await flights.run("key", work, begun=set()) == "done"
+    assert await flights.run("key", guard, begun=set()) == "done"
     assert outcomes == ["timeout", "wait_for", "group"]
 
 
@@ -206,20 +213,6 @@ async def test_p9_a_caller_gives_up_when_its_patience_ends_and_the_work_goes_on(
     assert not begun
 
 
-async def test_p9_a_caller_on_another_loop_gives_up_when_its_patience_ends() -> None:
-    flights, work = Flights(), Work()
-    own = asyncio.create_task(flights.run("key", work, begun=set()))
-    await work.started.wait()
-    with another_loop() as other:
-        theirs = other.submit(flights.run("key", work, begun=set(), patience=0.01))
-        patient = other.submit(flights.run("key", work, begun=set(), patience=60))
-        with pytest.raises(ProviderUnavailable, match="goes on"):
-            await asyncio.wrap_future(theirs)
-        assert not own.done()
-        work.go.set()
-        assert await asyncio.gather(own, asyncio.wrap_future(patient)) == ["result 1"] * 2
-
-
 async def test_work_can_be_begun_without_waiting_for_it() -> None:
     flights, begun, work = Flights(), set[Flight](), Work()
     first = flights.begin("key", work, begun=begun)
@@ -229,22 +222,6 @@ async def test_work_can_be_begun_without_waiting_for_it() -> None:
     work.go.set()
     assert await waiter == "result 1"
     assert (work.runs, begun) == (1, set())
-
-
-async def test_a_program_that_makes_its_own_tasks_can_cancel_them_before_their_first_step() -> None:
-    """Then the flight's own code never runs, and its callers must not hang."""
-    asyncio.get_running_loop().set_task_factory(lambda loop, coro, **options: asyncio.Task(coro, loop=loop, **options))  # pyright: ignore
-    flights, begun, work = Flights(), set[Flight](), Work()
-    caller = asyncio.create_task(flights.run("key", work, begun=begun))
-    await until(lambda: begun)
-    (flight,) = begun
-    assert work.runs == 0
-    flight.task.cancel()
-    with pytest.raises(ProviderUnavailable, match="shut down"):
-        await caller
-    assert not begun
-    work.go.set()
-    assert await flights.run("key", work, begun=begun) == "result 1"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks are new in Python 3.12")
@@ -262,175 +239,3 @@ async def test_an_eager_task_factory_does_not_deadlock() -> None:
     assert await flights.run("outer", outer, begun=begun) == "inner"
     await drain(begun)
     assert not begun
-
-
-async def test_p15_waiters_on_other_loops_get_the_same_result(caplog: pytest.LogCaptureFixture) -> None:
-    flights, begun, work = Flights(), set[Flight](), Work()
-    own = asyncio.create_task(flights.run("key", work, begun=begun))
-    await work.started.wait()
-    with another_loop() as other:
-        theirs = [other.submit(flights.run("key", work, begun=set())) for _ in range(3)]
-        await asyncio.wrap_future(other.submit(settle()))
-        theirs[0].cancel()
-        await asyncio.wrap_future(other.submit(settle()))
-        work.go.set()
-        assert await asyncio.gather(own, *map(asyncio.wrap_future, theirs[1:])) == ["result 1"] * 3
-    assert work.runs == 1
-    assert _complaints(caplog) == []
-
-
-async def test_p15_an_error_reaches_waiters_on_other_loops_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
-    flights, work = Flights(), Work(TokenError("no"))
-    own = asyncio.create_task(flights.run("key", work, begun=set()))
-    await work.started.wait()
-    with another_loop() as other:
-        theirs = other.submit(flights.run("key", work, begun=set()))
-        await asyncio.wrap_future(other.submit(settle()))
-        work.go.set()
-        errors = await asyncio.gather(own, asyncio.wrap_future(theirs), return_exceptions=True)
-    assert [type(error) for error in errors] == [TokenError] * 2
-    assert errors[0] is not errors[1]
-    assert _complaints(caplog) == []
-
-
-async def test_p15_a_waiter_whose_loop_is_gone_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
-    flights, work = Flights(), Work()
-    own = asyncio.create_task(flights.run("key", work, begun=set()))
-    await work.started.wait()
-    with another_loop() as other:
-        theirs = other.submit(flights.run("key", work, begun=set()))
-        await asyncio.wrap_future(other.submit(settle()))
-        theirs.cancel()
-        await asyncio.wrap_future(other.submit(settle()))
-    work.go.set()
-    assert await own == "result 1"
-    assert _complaints(caplog) == []
-
-
-async def _begin_and_stop(flights: Flights, other: LoopThread, begun: set[Flight]) -> Work:
-    """Begin a piece of work on another loop, and stop that loop in the middle of it."""
-    work = Work()
-    other.submit(flights.run("key", work, begun=begun))
-    await asyncio.wrap_future(other.submit(work.started.wait()))
-    other.stop()
-    return work
-
-
-async def test_p9_a_loop_that_was_stopped_in_the_middle_is_an_error_and_not_a_hang() -> None:
-    """Its refresh token may have been sent, so it is not sent again from here."""
-    flights, begun, work = Flights(), set[Flight](), Work()
-    work.go.set()
-    with another_loop() as other:
-        theirs = await _begin_and_stop(flights, other, begun)
-        with pytest.raises(ProviderUnavailable, match="another event loop") as caught:
-            await flights.run("key", work, begun=set())
-        assert caught.value.retryable
-        assert work.runs == 0
-        await drain(begun)
-        assert not begun
-        _end_tasks(other.loop, theirs)
-
-
-async def test_p9_a_loop_that_stops_while_others_wait_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOOK_EVERY", 0.001)
-    flights, work = Flights(), Work()
-    with another_loop() as other:
-        other.submit(flights.run("key", work, begun=set()))
-        await asyncio.wrap_future(other.submit(work.started.wait()))
-        waiter = asyncio.create_task(flights.run("key", work, begun=set()))
-        await settle()
-        other.stop()
-        with pytest.raises(ProviderUnavailable, match="another event loop"):
-            await waiter
-        _end_tasks(other.loop, work)
-
-
-async def test_p15_a_loop_that_was_closed_in_the_middle_is_replaced() -> None:
-    """Its task is gone and will never answer."""
-    flights, work = Flights(), Work()
-    work.go.set()
-    with another_loop() as other:
-        await _begin_and_stop(flights, other, set())
-        tasks = asyncio.all_tasks(other.loop)
-        other.loop.close()
-        assert await flights.run("key", work, begun=set()) == "result 1"
-        for task in tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def _end_tasks(loop: asyncio.AbstractEventLoop, work: Work) -> None:
-    """As ``asyncio.run`` does at its end, when the work can go on; in this thread, which has a running loop, so in another."""
-
-    def end() -> None:
-        tasks = asyncio.all_tasks(loop)
-        work.go.set()
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-
-    thread = threading.Thread(target=end)
-    thread.start()
-    thread.join()
-
-
-async def test_p15_closing_waits_for_what_was_begun_on_another_loop() -> None:
-    flights, begun, work = Flights(), set[Flight](), Work()
-    with another_loop() as other:
-        theirs = other.submit(flights.run("key", work, begun=begun))
-        await asyncio.wrap_future(other.submit(work.started.wait()))
-        draining = asyncio.create_task(drain(begun))
-        await settle()
-        assert not draining.done()
-        other.loop.call_soon_threadsafe(work.go.set)
-        await draining
-        assert await asyncio.wrap_future(theirs) == "result 1"
-
-
-async def test_p1_p15_two_event_loops_in_two_threads_share_one_refresh(rotating: Rotating, faulty: FaultyStorage) -> None:
-    coordinator = rotating.coordinator(faulty)
-    await rotating.stored_expired(faulty)
-    asked, go = asyncio.Event(), asyncio.Event()
-
-    async def answering() -> None:
-        asked.set()
-        await go.wait()
-
-    rotating.script.append(answering)
-    here = [asyncio.create_task(coordinator.get(KEY)) for _ in range(3)]
-    await asked.wait()
-    with another_loop() as other, another_loop() as third:
-        there = [loop.submit(rotating.coordinator(faulty).get(KEY)) for loop in (other, third) for _ in range(3)]
-        for loop in (other, third):
-            await asyncio.wrap_future(loop.submit(settle()))
-        go.set()
-        tokens = await asyncio.gather(*here, *map(asyncio.wrap_future, there))
-    assert {token.access_token for token in tokens} == {rotating.last and rotating.last.access_token}
-    assert len(rotating.sent) == 1
-
-
-async def test_p1_p15_one_client_used_from_three_loops_makes_one_refresh(strict: World, storage: Storage) -> None:
-    async with strict.client(storage) as client:
-        await strict.log_in(client)
-        strict.expire()
-        with another_loop() as other, another_loop() as third:
-            there = [loop.submit(client.get_token("alice")) for loop in (other, third) for _ in range(20)]
-            tokens = await asyncio.gather(*(client.get_token("alice") for _ in range(20)), *map(asyncio.wrap_future, there))
-            await client.aclose()
-            await close(storage)  # while the loops that used it run
-    assert len({token.access_token for token in tokens}) == 1
-    assert [entry.outcome for entry in strict.refreshes] == ["ok"]
-
-
-async def test_errors_of_a_refresh_are_separate_for_each_caller(strict: World, storage: Storage) -> None:
-    async with strict.client(storage) as client, strict.client(storage) as other:
-        await strict.log_in(client)
-        strict.expire()
-        strict.server.revoke_user("alice")
-        callers: list[Callable[[str], Coroutine[Any, Any, Any]]] = [client.get_token, other.get_token, client.refresh]
-        errors = await asyncio.gather(*(callers[number % 3]("alice") for number in range(30)), return_exceptions=True)
-    assert len(set(map(id, errors))) == 30
-    assert all(isinstance(error, PAuthError) for error in errors)
-    assert len(strict.refreshes) == 1
-    grant = await stored(storage)
-    assert grant is not None
-    assert grant.ended == "invalid_grant"

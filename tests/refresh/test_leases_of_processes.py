@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -67,7 +68,7 @@ async def test_p9_who_waits_looks_again_soon_at_first_and_then_twice_a_second(ro
             while rotating.clock.sleepers:
                 rotating.clock.advance(0.001)
         await asyncio.sleep(0)
-    pauses = [two - one for one, two in zip(looks, looks[1:], strict=False)]
+    pauses = [two - one for one, two in itertools.pairwise(looks)]
     assert 0.01 <= pauses[0] <= 0.021
     assert max(pauses) <= 0.51
     assert min(pauses[-10:]) >= 0.24
@@ -198,6 +199,7 @@ async def test_p2_the_deadline_of_a_request_ends_before_its_lease_and_before_the
     async def slow(write: Write) -> Any:
         rotating.clock.advance(seconds)
         written = await write()
+        assert written is not None
         offset = rotating.clock.monotonic() - rotating.clock.time()
         announced.append(written.tokens["refresh_attempts"]["deadline"] + offset)
         return written
@@ -244,8 +246,7 @@ async def test_p2_an_attempt_that_sent_nothing_counts_for_nothing(rotating: Rota
     before = rotating.clock.monotonic()
     assert await process.get(KEY) == rotating.last
     assert rotating.clock.monotonic() == before + LEASE  # it waited for nothing else
-    (refreshed,) = rotating.told(TokenRefreshed)
-    assert refreshed.retry_of is None
+    assert rotating.told(TokenRefreshed)[0].retry_of is None
 
 
 def _too_late(rotating: Rotating, seconds: float) -> Callable[[], Awaitable[object]]:
@@ -376,7 +377,7 @@ async def test_p2_without_an_acknowledged_intent_nothing_is_sent(rotating: Rotat
         await process.get(KEY)
     assert not rotating.sent
     assert (await attempts_of(faulty)).under_way == (fault is lose)
-    with pytest.raises(ProviderUnavailable, match="try again in 1.0 seconds"):
+    with pytest.raises(StorageUnavailable, match=r"tried again in 1\.0 seconds"):
         await process.get(KEY)
     rotating.clock.advance(1)
     assert await process.get(KEY) == rotating.last

@@ -10,8 +10,10 @@ import pytest
 from pauth.client import OAuth2Client
 from pauth.core.token import Token
 from pauth.errors import PAuthError, RecordTampered, StorageUnavailable
+from pauth.events import Event, ServedStale, TokenRecovered
+from pauth.refresh import coordinator
 from pauth.refresh.policy import RefreshPolicy
-from tests.refresh.faulty import FaultyStorage, Hold, lose, refuse
+from tests.refresh.faulty import FaultyStorage, Hold, Outage, lose, refuse
 from tests.refresh.kit import KEY, AsyncClass, World, is_hash_of, passing, settle, stored_token, until
 from tests.refresh.rotating import Rotating
 from tests.support.canary_plugin import Canary
@@ -122,16 +124,54 @@ async def test_p4_an_unsaved_token_that_got_stored_after_all_is_not_refreshed_ag
     assert len(strict.refreshes) == 1
 
 
-async def test_p4_while_the_old_token_is_valid_a_store_that_only_reads_costs_nothing(strict: World, storage: FaultyStorage) -> None:
+async def test_p4_while_the_old_token_is_valid_a_store_that_only_reads_costs_nothing(
+    strict: World, storage: FaultyStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old one is served after a moment, then at once, but not for longer than needed: the server may have ended it."""
+    monkeypatch.setattr(coordinator, "_SOFT_PATIENCE", 0.01)
+    events: list[Event] = []
     async with strict.client(storage) as client:
+        client.events.subscribe(events.append)
         old = await strict.log_in(client)
-        storage.faults.extend([refuse] * (2 * _ATTEMPTS))
+        outage = Outage(storage.faults)
         with pytest.raises(StorageUnavailable):
             await passing(strict.clock, client.refresh("alice"))
-        assert await passing(strict.clock, client.get_token("alice")) == old
-        token = await client.get_token("alice")  # the store works again: no pause is kept, for the server may have ended the old one
+        for _ in range(5):
+            assert await client.get_token("alice") == old  # the first one has begun another try, whose pauses nobody lets pass
+        outage.over = True
+        strict.clock.advance(5)
+        await until(lambda: [event for event in events if isinstance(event, TokenRecovered)])  # and nobody asked for it
+        token = await client.get_token("alice")
         assert token != old
         assert await stored_token(storage) == token
+    assert len(strict.refreshes) == 1
+    kinds = [event.kind for event in events if event.kind != "token_issued"]
+    assert sorted(set(kinds)) == ["served_stale", "token_recovered", "token_refreshed", "token_unsaved"]
+    assert (kinds.count("token_unsaved"), kinds.count("served_stale"), kinds.count("token_recovered")) == (1, 1, 1)
+    assert [event.why for event in events if isinstance(event, ServedStale)] == ["unsaved"]
+
+
+async def test_p4_p19_one_task_goes_on_offering_a_token_to_the_store(strict: World, storage: FaultyStorage) -> None:
+    """However many calls have failed meanwhile; at growing intervals, of five seconds at most."""
+    async with strict.client(storage) as client:
+        await strict.log_in(client)
+        strict.expire()
+        outage = Outage(storage.faults)
+        for _ in range(5):
+            with pytest.raises(StorageUnavailable):
+                await passing(strict.clock, client.get_token("alice"))
+        await settle()
+        assert strict.clock.sleepers == 1
+        refused, began = outage.refused, strict.clock.monotonic()
+        while strict.clock.monotonic() < began + 60:
+            strict.clock.advance(0.5)
+            await settle()
+        assert 10 <= outage.refused - refused <= 14
+        outage.over = True
+        strict.clock.advance(5)
+        await settle()
+        assert not strict.clock.sleepers
+        assert client.get_token_nowait("alice") == await stored_token(storage)
     assert len(strict.refreshes) == 1
 
 
@@ -140,7 +180,7 @@ async def test_p4_an_unsaved_token_outlives_the_clients_of_a_users_own_class(str
         full = False
 
         async def save_token(self, user_id: str, tokens: dict[str, object]) -> None:
-            if self.full:
+            if self.full and "refresh_attempts" not in tokens:
                 raise OSError("CANARY-text of a driver")
             await super().save_token(user_id, tokens)
 

@@ -415,8 +415,8 @@ async def test_what_is_one_users_own_trouble_is_no_trouble_of_the_server(
 
 async def test_users_whose_failure_rests_are_not_asked_for_and_hold_nobody_up_p10(client: Obedient, store: Store, clock: ManualClock) -> None:
     for name in users(50):
-        await store.add(name, refresh_attempts={"attempt_id": "a", "failures": 3, "retry_at": clock.time() + 30})
-    await store.add("the-clock-has-jumped", refresh_attempts={"attempt_id": "a", "failures": 3, "retry_at": clock.time() + 1e6})
+        await store.add(name, refresh_attempts={"attempt_id": "a", "failures": 3, "retry_at": clock.time() + 30, "pause": 30})
+    await store.add("the-clock-has-jumped", refresh_attempts={"attempt_id": "a", "failures": 3, "retry_at": clock.time() + 1e6, "pause": 30})
     await store.add_all(users(50, first=100))
     refresher = TokenRefresher([client], concurrency=1, clock=clock)
     done = await refresher.run_once()

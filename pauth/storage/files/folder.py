@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import stat
 import sys
 import time
@@ -90,7 +89,7 @@ class Folder:
 
     def replace(self, name: str, data: bytes | memoryview) -> None:
         """Put ``data`` in the place of a file, durably: at every moment, also after a power failure, the old content or the new stands there."""
-        temporary = f".{secrets.token_hex(8)}{TEMPORARY}"
+        temporary = f".{os.urandom(8).hex()}{TEMPORARY}"
         try:
             self._write(temporary, data)
             self._rename(temporary, name)

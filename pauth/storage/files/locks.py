@@ -13,7 +13,6 @@ parent was killed.
 from __future__ import annotations
 
 import os
-import random
 import sys
 import threading
 import time
@@ -109,6 +108,8 @@ def _open(open_lock: Callable[[], int | None]) -> int | None:
 def _acquire(descriptor: int, give_up: float, patience: float) -> None:
     if _try(descriptor):
         return
+    import random  # only who has to wait needs it
+
     pause = _SHORTEST_PAUSE
     while time.monotonic() < give_up:
         time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  # only so that two do not keep step

@@ -12,59 +12,37 @@
         NAME.login      a pending login
         .RANDOM.tmp     being written; a leftover if nobody holds the lock
 
-A name is a keyed hash (BLAKE2b) of the row id under the secret, in hexadecimal: it carries no text of a user's (FS-1), and who has only the
-disk cannot find out whether somebody is a user by hashing guesses. Rotating encryption keys rewrites the secret's encryption, not the names.
+What the names are made of stands in :mod:`pauth.storage.files.manifest`.
 """
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import secrets
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
-from hashlib import blake2b
 from typing import Final
 
-from pauth.errors import ConfigurationError, PAuthError, RecordTampered, RecordUnreadable, StorageUnavailable, TokenStorageError, UnsupportedRecord
+from pauth.errors import ConfigurationError, RecordTampered, RecordUnreadable
 from pauth.storage.codec import Codec, RecordKind, key_id_of
+from pauth.storage.files.errors import error_for
 from pauth.storage.files.folder import TEMPORARY, Folder, open_folder
 from pauth.storage.files.format import Content, unpack
 from pauth.storage.files.locks import locked
+from pauth.storage.files.manifest import MANIFEST, TOKEN, Names, fresh_manifest, secret_in
 from pauth.storage.files.network import network_file_system
 
 __all__ = ["GONE", "LOGIN", "TOKEN", "TokenFolder", "error_for"]
 
-TOKEN: Final = ".token"
 GONE: Final = ".gone"
 LOGIN: Final = ".login"
 
-_LAYOUT: Final = 1
-_MANIFEST: Final = "folder"
 _LOCK: Final = "lock"
 _SHARD: Final = re.compile("[0-9a-f]{2}")
 _SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 _SWEEP_EVERY: Final = 300.0
 _GONE_FOR_MS: Final = 86_400_000
-_STAYS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR})
-_HINTS: Final = {
-    errno.ENOSPC: "; what was stored is unharmed",
-    errno.EDQUOT: "; what was stored is unharmed",
-    errno.EFBIG: "; what was stored is unharmed",
-    errno.EACCES: "; look at the permissions of the folder and of what is in it",
-    errno.EPERM: "; look at the permissions of the folder and of what is in it",
-    errno.EROFS: "; mount it writable",
-}
-
-
-def error_for(error: OSError) -> PAuthError:
-    """What to raise in place of a system call's error. To be raised outside the handler."""
-    number = error.errno or 0
-    message = f"the token folder failed: {os.strerror(number)}{_HINTS.get(number, '')}"
-    return TokenStorageError(message) if number in _STAYS else StorageUnavailable(message)
 
 
 class TokenFolder:
@@ -92,8 +70,8 @@ class TokenFolder:
         except BaseException:
             self._folder.close()
             raise
-        self._name_key = blake2b(b"pauth file names", digest_size=32, key=secret).digest()
-        self.tag_key: bytes = blake2b(b"pauth file tags", digest_size=32, key=secret).digest()
+        self._names = Names(secret)
+        self.tag_key: bytes = self._names.tag_key
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -105,7 +83,7 @@ class TokenFolder:
 
     def name(self, row_id: bytes) -> str:
         """What the files of a row are called, without their ending."""
-        return blake2b(row_id, digest_size=32, key=self._name_key).hexdigest()
+        return self._names.name(row_id)
 
     def shard(self, name: str) -> Folder | None:
         """The shard of a name, open for the caller to close; ``None`` if nothing was ever written there."""
@@ -189,33 +167,27 @@ class TokenFolder:
         return content.stored_at + _GONE_FOR_MS if content.expires_at is None else content.expires_at
 
     def _secret(self, codec: Codec) -> bytes:
-        fresh = {"layout": _LAYOUT, "secret": secrets.token_hex(32)}
-        sealed = codec.encode(RecordKind.FOLDER, _MANIFEST, 0, fresh)
-        found = self._folder.read(_MANIFEST)
+        fresh = fresh_manifest()
+        sealed = codec.encode(RecordKind.FOLDER, MANIFEST, 0, fresh)
+        found = self._folder.read(MANIFEST)
         if found is not None and key_id_of(found.data) == key_id_of(sealed):
-            return _secret_in(codec.decode(RecordKind.FOLDER, _MANIFEST, 0, found.data))
+            return secret_in(codec.decode(RecordKind.FOLDER, MANIFEST, 0, found.data))
         with self._root_locked():
             self._sweep(self._folder, "", 0)
-            found = self._folder.read(_MANIFEST)
+            found = self._folder.read(MANIFEST)
             if found is None:
                 self._check_empty()
-                self._folder.replace(_MANIFEST, sealed)
-                return _secret_in(fresh)
-            manifest = codec.decode(RecordKind.FOLDER, _MANIFEST, 0, found.data)
-            secret = _secret_in(manifest)
+                self._folder.replace(MANIFEST, sealed)
+                return secret_in(fresh)
+            manifest = codec.decode(RecordKind.FOLDER, MANIFEST, 0, found.data)
+            secret = secret_in(manifest)
             if key_id_of(found.data) != key_id_of(sealed):  # pragma: no branch (another process may have done it meanwhile)
-                self._folder.replace(_MANIFEST, codec.encode(RecordKind.FOLDER, _MANIFEST, 0, manifest))
+                self._folder.replace(MANIFEST, codec.encode(RecordKind.FOLDER, MANIFEST, 0, manifest))
             return secret
 
     def _check_empty(self) -> None:
         names = {*self._folder.names()} - {_LOCK, "lost+found"}
         if any(_SHARD.fullmatch(name) for name in names):
-            raise RecordTampered(f"the token folder has lost its file {_MANIFEST!r}, without which nothing in it is found; restore it from a backup")
+            raise RecordTampered(f"the token folder has lost its file {MANIFEST!r}, without which nothing in it is found; restore it from a backup")
         if names:
             raise ConfigurationError("the token folder holds other things than tokens; give a folder of its own")
-
-
-def _secret_in(manifest: Mapping[str, object]) -> bytes:
-    if manifest.get("layout") != _LAYOUT:
-        raise UnsupportedRecord(f"the token folder has layout {manifest.get('layout')!r}; a newer version of pauth made it: upgrade this one")
-    return bytes.fromhex(str(manifest["secret"]))

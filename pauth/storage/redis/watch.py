@@ -60,7 +60,7 @@ class Watchers:
             self._by_loop, self._process = {}, os.getpid()
         for loop in tuple(self._by_loop):
             if loop.is_closed():
-                del self._by_loop[loop]
+                self._by_loop.pop(loop, None)
         here = asyncio.get_running_loop()
         watcher = self._by_loop.get(here)
         if watcher is None or watcher.over:
@@ -150,12 +150,10 @@ class _Watcher:
 
     async def join(self, changed: Changed) -> RedisWatch:
         """One more to tell."""
-        sure = self.is_sure()
         watch = RedisWatch(self, changed)
         self._watches.append(watch)
-        if sure:
+        if self._heard:  # else those who are heard next tell it to all
             watch.tell(None)
-            return watch
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._links.timeout):
@@ -245,9 +243,9 @@ class _Watcher:
                 reason = type(error).__name__
                 self._tried.add(place)
             finally:
-                await drop(connection)
                 told = self._heard.pop(place, None) is not None
                 self._update()
+                await drop(connection)
                 if told:
                     self._tell(None)
             if told or not pause:

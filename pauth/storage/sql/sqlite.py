@@ -22,6 +22,7 @@ from pauth.storage.arguments import absolute_path
 from pauth.storage.sql.engines import Engines, engines_for_engine
 from pauth.storage.sql.sqlite_driver import SqliteDriver
 from pauth.storage.sql.sqlite_errors import error_for
+from pauth.storage.sql.sqlite_forks import sync_at_every_commit, watch
 
 __all__ = ["driver_for_engine", "driver_for_url", "make_engine", "prepare_file"]
 
@@ -77,14 +78,13 @@ def make_engine(url: URL, *, timeout: float) -> AsyncEngine:
         connect_args={"timeout": timeout / 2},
         hide_parameters=True,  # SH-1: also where SQLAlchemy logs
     )
-    event.listen(engine.sync_engine, "connect", _sync_at_every_commit)
+    event.listen(engine.sync_engine, "connect", _prepare_connection)
     return engine
 
 
-def _sync_at_every_commit(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA synchronous=FULL")  # not every build of SQLite has this for a default in write-ahead mode
-    cursor.close()
+def _prepare_connection(connection: Any, _: object) -> None:
+    sync_at_every_commit(connection)
+    watch(connection.driver_connection)
 
 
 def prepare_file(path: str, *, plaintext: bool, timeout: float) -> None:

@@ -22,6 +22,7 @@ from pauth.storage.driver import Delete, ExpiringRow, Lease, Put, Row, UserRow
 from pauth.storage.sql import sqlite_statements as statements
 from pauth.storage.sql.engines import Engines
 from pauth.storage.sql.sqlite_errors import error_for
+from pauth.storage.sql.sqlite_forks import opened, opening
 
 __all__ = ["SqliteDriver"]
 
@@ -123,26 +124,30 @@ class SqliteDriver:
         job: _Job[T] = _Job(work, arguments)
         try:
             kept = self._kept.get(asyncio.get_running_loop())
+            if kept is None and not self._shared:
+                kept = await self._own_connection()
             if kept is not None:
                 return await _in_thread(kept, job)
             engine = await self._engines.get()
             async with engine.connect() as connection:
-                driver_connection = await _driver_connection(connection)
-                if self._shared:
-                    return await _in_thread(driver_connection, job)
-            self._keep(driver_connection)  # back in the pool, where nobody else takes it; the pool closes it
-            return await _in_thread(driver_connection, job)
+                return await _in_thread(await _driver_connection(connection), job)
         except (SQLAlchemyError, sqlite3.Error) as error:
             failure = error_for(error)
         except ValueError:  # what aiosqlite says of a connection that is closed
             failure = StorageUnavailable("the token database is not available: its connection was closed")
         raise failure  # out here, so that the database's error is not in its context
 
-    def _keep(self, driver_connection: Any) -> None:
+    async def _own_connection(self) -> Any:
+        """This event loop's connection, for its next operations too: back in the pool, where nobody else takes it; the pool closes it."""
+        async with opening():
+            engine = await self._engines.get()
+            async with engine.connect() as connection:
+                driver_connection = await _driver_connection(connection)
         for loop in tuple(self._kept):
             if loop.is_closed():
                 del self._kept[loop]
         self._kept[asyncio.get_running_loop()] = driver_connection
+        return driver_connection
 
 
 class _Job(Generic[T]):
@@ -155,7 +160,7 @@ class _Job(Generic[T]):
         self._arguments = arguments
 
     def __call__(self, driver_connection: Any) -> T:
-        return self._work(driver_connection._conn, *self._arguments)  # noqa: SLF001  # as below
+        return self._work(opened(driver_connection), *self._arguments)
 
     def __repr__(self) -> str:
         return f"<{self._work.__name__}>"

@@ -26,6 +26,7 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
   // Any name may log in, with any password; consent is one more form. That is what devInteractions do.
   features: {
     clientCredentials: { enabled: true },
+    deviceFlow: { enabled: true },
     devInteractions: { enabled: true },
     introspection: { enabled: true },
     revocation: { enabled: true },
@@ -46,6 +47,7 @@ const provider = new Provider(`http://127.0.0.1:${port}`, {
     ClientCredentials: Number(PAUTH_ACCESS_TTL),
     RefreshToken: Number(PAUTH_REFRESH_TTL),
     AuthorizationCode: 60,
+    DeviceCode: 600,
     IdToken: 3600,
     Interaction: 600,
     Session: 86400,

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from pauth.errors import UnsupportedRecord
+from pauth.errors import StorageUnavailable, UnsupportedRecord
 from pauth.storage.driver import Delete
 from pauth.storage.identity import row_id
+from pauth.storage.redis import scripts
 from pauth.storage.redis.driver import RedisDriver
 from pauth.storage.redis.links import Address, Command, Maker
 from tests.storage.redis.kit import put
@@ -61,12 +62,21 @@ async def test_answers_of_the_wrong_kind_are_errors_rd_7(answer: Any) -> None:
     await driver.aclose()
 
 
-async def test_a_listing_of_the_wrong_kind_is_an_error_rd_7() -> None:
-    driver = RedisDriver(lambda: WrongLinks(b"text"))
-    with pytest.raises(UnsupportedRecord):
+@pytest.mark.parametrize("answer", [b"text", 7, None, StorageUnavailable("out of reach")], ids=repr)
+async def test_a_listing_of_the_wrong_kind_is_an_error_rd_7(answer: Any) -> None:
+    kind = StorageUnavailable if isinstance(answer, Exception) else UnsupportedRecord
+    driver = RedisDriver(lambda: WrongLinks(answer))
+    with pytest.raises(kind):
         await driver.list_users(None, after=b"", limit=5)
-    with pytest.raises(UnsupportedRecord):
+    with pytest.raises(kind):
         await driver.list_expiring(before=5, after=(-(2**63), b""), limit=5)
+
+    class ListsButDoesNotTell(WrongLinks):
+        async def run(self, commands: Sequence[tuple[int, Command]]) -> list[Any]:
+            return [b"u" + ALICE if command[1] == scripts.RANGE else answer for _, command in commands]
+
+    with pytest.raises(kind):
+        await RedisDriver(lambda: ListsButDoesNotTell(answer)).list_users(None, after=b"", limit=5)
 
 
 async def test_a_version_that_is_none_is_an_error() -> None:

@@ -242,17 +242,18 @@ async def test_no_more_rights_are_needed_than_are_documented_and_no_value_is_rea
 async def test_a_client_of_the_users_is_watched_with_connections_of_our_own(own_redis: Start, prefix: str, protocol: int) -> None:
     server = own_redis()
     client = Redis(port=server.port, protocol=protocol, decode_responses=True, socket_timeout=0.05)
-    storage = storage_at(client, prefix=prefix, timeout=1.5)
+    storage, other = storage_at(client, prefix=prefix, timeout=6.0), storage_at(server.url, prefix=prefix)
     told = Told()
     watch = await storage.watch(told)
-    await storage.save_token("alice", {})
+    await other.save_token("alice", {})
     assert await told.until(ALICE) == [None]
     with server.client() as look:
         # silence for longer than the client's own timeout is none of a connection that only listens
-        await becomes(lambda: look.info("commandstats").get("cmdstat_ping", {"calls": 0})["calls"] >= 3)  # type: ignore[union-attr, unused-ignore]
+        await becomes(lambda: look.info("commandstats").get("cmdstat_ping", {"calls": 0})["calls"])  # type: ignore[union-attr, unused-ignore]
     assert told.all == [None, ALICE]
     assert watch.watching
     await storage.aclose()
+    await other.aclose()
     await client.aclose()
 
 

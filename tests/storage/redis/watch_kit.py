@@ -42,6 +42,13 @@ async def told_by(storage: RedisTokenStorage, told: Told, user: str = "marker") 
     return await told.until(row_id("", user))
 
 
+async def hears(told: Told, storage: RedisTokenStorage, user: str) -> None:
+    """Write until it is told: where the storage that watches is so impatient that a busy machine makes it miss something."""
+    while row_id("", user) not in told.all:
+        await storage.save_token(user, {})
+        await asyncio.sleep(0.01)
+
+
 async def becomes(condition: Callable[[], Any]) -> None:
     """Wait until something is so."""
     while not condition():

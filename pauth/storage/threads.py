@@ -1,9 +1,11 @@
-"""The threads that wait for the disk, in the place of a :class:`~concurrent.futures.ThreadPoolExecutor`.
+"""Threads for what blocks, in the place of a :class:`~concurrent.futures.ThreadPoolExecutor`: the disk, users' own classes.
 
 One queue, and one wake-up of the event loop for each piece of work: about half of what an executor's way there and back takes, which has a second
 kind of future, its lock and its callbacks on the way. A small file is read in a tenth of that.
 
-Threads are started as work comes, and are daemons: an interpreter that ends waits for nobody's disk, and files are whole at every moment.
+Threads are started as work comes, and are daemons: an interpreter that ends waits for nobody's disk, and files are whole at every moment. An executor
+refuses work from the moment the main thread has ended; these go on until the process does, so that a token that was refreshed in the last moment
+can be stored (P4).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final, TypeAlias, TypeVar
 
-from pauth.errors import ConfigurationError
+from pauth.errors import ConfigurationError, StorageUnavailable
 
 __all__ = ["Threads"]
 
@@ -38,6 +40,7 @@ class Threads:
         self._name: Final = name
         self._jobs: Final[SimpleQueue[_Job | None]] = SimpleQueue()
         self._threads: Final[list[threading.Thread]] = []
+        self._idle: Final[deque[None]] = deque()  # as many as there are threads with nothing to do
         self._mutex: Final = threading.Lock()
         self._closed = False
 
@@ -48,18 +51,28 @@ class Threads:
         """What ``work`` gives or raises, called in one of the threads. It is done even if nobody waits for it any more.
 
         :raises ConfigurationError: they were closed.
+        :raises StorageUnavailable: not even one could be started.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         with self._mutex:
             if self._closed:
                 raise ConfigurationError("this token storage was closed")
-            if len(self._threads) < self._count:
-                thread = threading.Thread(target=_serve, args=(self._jobs,), name=f"{self._name}-{len(self._threads)}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            try:
+                self._idle.pop()
+            except IndexError:
+                if len(self._threads) < self._count:
+                    self._start()
             self._jobs.put((loop, future, work))
         return future
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=_serve, args=(self._jobs, self._idle), name=f"{self._name}-{len(self._threads)}", daemon=True)
+        with suppress(RuntimeError):  # the interpreter is ending (Python 3.12 and newer), or the system has no more of them
+            thread.start()
+            self._threads.append(thread)
+        if not self._threads:
+            raise StorageUnavailable("no thread can be started for the token storage; the program is ending, or the system has no more threads")
 
     async def share(self, work: Callable[[A], T], items: Sequence[A]) -> list[T]:
         """What ``work`` gives for each item. Each thread that is free takes the next one."""
@@ -86,7 +99,7 @@ class Threads:
             thread.join()
 
 
-def _serve(jobs: SimpleQueue[_Job | None]) -> None:
+def _serve(jobs: SimpleQueue[_Job | None], idle: deque[None]) -> None:
     while (job := jobs.get()) is not None:
         loop, future, work = job
         outcome, error = None, None
@@ -94,6 +107,7 @@ def _serve(jobs: SimpleQueue[_Job | None]) -> None:
             outcome = work()
         except BaseException as raised:  # noqa: BLE001  # it is raised where it is waited for
             error = raised
+        idle.append(None)  # before the answer, after which the next piece of work may come at once
         with suppress(RuntimeError):  # that event loop was closed: nobody waits
             loop.call_soon_threadsafe(_settle, future, outcome, error)
         del job, loop, future, work, outcome, error  # SH-5: nothing of a user's stays in a thread that waits

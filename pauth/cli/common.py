@@ -1,0 +1,112 @@
+"""What all commands have: their common options, the settings, and how they run."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing, suppress
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import click
+
+from pauth.cli.output import INTERRUPTED, Output, exit_code_of
+from pauth.cli.settings import Config, load_config
+from pauth.cli.store import open_place, place_of
+from pauth.errors import PAuthError, ReauthorizationRequired
+from pauth.providers import Providers
+from pauth.secret import Secret
+from pauth.storage import CoordinatedTokenStorage
+
+__all__ = ["Given", "PauthGroup", "common_options", "login_argument", "run_on", "user_option"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_JSON: Final = "pauth.as_json"
+
+
+class Given:
+    """What every command is given: where it prints, and what the settings say."""
+
+    def __init__(self, *, as_json: bool, config_path: str | None, storage: Secret | None) -> None:
+        self.output: Output = Output(as_json=as_json)
+        self.config: Config = load_config(config_path)
+        self.storage: Secret | None = storage
+        """``--storage``, if it was given."""
+
+    def run(self, work: Callable[[CoordinatedTokenStorage], Awaitable[R]], *, makes: bool = False) -> R:
+        """Do ``work`` in an event loop, on the storage that the settings mean, which is closed afterwards.
+
+        :param makes: the command line's own storage, and its key, are made if they are not there yet.
+        :raises ReauthorizationRequired: it is not there, and is not to be made: nobody has logged in.
+        """
+        place = place_of(self.config, self.storage)
+        if not makes and not place.is_there:
+            raise ReauthorizationRequired("there is no login yet: pauth login PROVIDER", reason="not_logged_in")
+        return run_on(open_place(place, self.config), work)  # keys are read here, where blocking harms nobody
+
+
+def run_on(storage: CoordinatedTokenStorage, work: Callable[[CoordinatedTokenStorage], Awaitable[R]]) -> R:
+    """Do ``work`` in an event loop, on a storage that is closed afterwards."""
+
+    async def session() -> R:
+        async with aclosing(storage):
+            return await work(storage)
+
+    return asyncio.run(session())
+
+
+def common_options(command: Callable[Concatenate[Given, P], R]) -> Callable[P, R]:
+    """Give a command the options that all have."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+    @click.option("--config", "config_path", type=click.Path(dir_okay=False), help="Use this file instead of the user's own pauth.toml.")
+    @click.option("--storage", type=Secret, metavar="URL", help="Use the tokens in this storage: a URL, or env:NAME for a variable that holds one.")
+    @click.option("--verbose", "-v", is_flag=True, help="Tell on standard error what goes on.")
+    @functools.wraps(command)
+    def with_options(*arguments: P.args, **options: P.kwargs) -> R:
+        as_json, verbose = bool(options.pop("as_json")), options.pop("verbose")
+        click.get_current_context().find_root().meta[_JSON] = as_json
+        if verbose:
+            logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+        config_path, storage = options.pop("config_path"), options.pop("storage")
+        given = Given(as_json=as_json, config_path=config_path, storage=storage)  # type: ignore[arg-type]
+        return command(given, *arguments, **options)
+
+    return with_options
+
+
+def _complete_login(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Names of logins for the shell: presets and profiles. The store is not asked: its key may be in a keyring that asks for a password."""
+    del context, parameter
+    names = {preset.name for preset in Providers.all()}
+    with suppress(PAuthError):  # the command itself will say what is wrong with it
+        names |= load_config().profiles.keys()
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+def login_argument(*, required: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """The argument that names a login."""
+    return click.argument("name", required=required, metavar="PROVIDER" if required else "[LOGIN]", shell_complete=_complete_login)
+
+
+user_option: Final = click.option("--user", "-u", help="Whose tokens: the user id they are kept under.  [default: the login's name]")
+
+
+class PauthGroup(click.Group):
+    """The command ``pauth``: errors of pauth end it with a line and the exit code that belongs to them."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command."""
+        code = INTERRUPTED
+        try:
+            return super().invoke(ctx)
+        except PAuthError as error:
+            Output(as_json=ctx.find_root().meta.get(_JSON, False)).error(error)
+            code = exit_code_of(error)
+        except (KeyboardInterrupt, click.Abort):
+            click.echo("Interrupted.", err=True)
+        return ctx.exit(code)

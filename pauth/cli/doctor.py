@@ -1,0 +1,101 @@
+"""``pauth doctor``: what is wrong, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Final
+
+import click
+
+from pauth.cli.checks import GOOD, NOTE, PROBLEM, Finding, check_browser, check_provider, check_redirect_uri, check_store, check_tokens
+from pauth.cli.common import Given, common_options, login_argument, user_option
+from pauth.cli.keys import read_keys
+from pauth.cli.logins import KnownLogin, all_logins, find_login
+from pauth.cli.output import FAILED, table
+from pauth.cli.settings import normal_name
+from pauth.cli.store import key_place_of, place_of
+from pauth.cli.target import client_of, settled, user_of
+from pauth.errors import PAuthError
+from pauth.storage import CoordinatedTokenStorage
+
+__all__ = ["doctor"]
+
+_MARKS: Final = {GOOD: "✓", NOTE: "!", PROBLEM: "✗"}
+
+
+@click.command()
+@login_argument()
+@user_option
+@common_options
+def doctor(given: Given, *, name: str | None, user: str | None) -> None:
+    """Check configuration, key, store and providers, and say what is wrong and what to do about it.
+
+    Of the provider of each login, or of the one that is named: discovery, client, clock, TLS, redirect URI, tokens. A record is written and deleted;
+    no secret is sent to anybody. Exit code 1 if there is a problem.
+    """
+    found: dict[str, list[Finding]] = {"here": [_configuration(given), *_key(given), check_browser()]}
+    place = place_of(given.config, given.storage)
+    try:
+        if not place.is_there and name is None:
+            found["store"] = [Finding("store", NOTE, f"nothing is stored yet in {place.name}", "pauth login PROVIDER")]
+        else:
+            found |= given.run(lambda storage: _look(storage, given, name, user), makes=True)
+    except PAuthError as error:
+        found["here"].append(Finding("store", PROBLEM, str(error), "mend what it says; docs/storage.md has the errors of every storage"))
+    found["here"] += found.pop("store", [])
+    problems = sum(finding.status == PROBLEM for findings in found.values() for finding in findings)
+    document = {where: [dataclasses.asdict(finding) for finding in findings] for where, findings in found.items()}
+    rows = [
+        (_MARKS[finding.status], "" if where == "here" else where, finding.topic, finding.text + (f" → {finding.advice}" if finding.advice else ""))
+        for where, findings in found.items()
+        for finding in findings
+    ]
+    given.output.result({"problems": problems, "findings": document}, table(("", "LOGIN", "WHAT", "FOUND"), rows))
+    given.output.say(f"{problems} problem{'' if problems == 1 else 's'}." if problems else "Nothing is wrong.")
+    if problems:
+        click.get_current_context().exit(FAILED)
+
+
+def _configuration(given: Given) -> Finding:
+    if given.config.path is None:
+        return Finding("configuration", GOOD, "no pauth.toml; flags, environment and what was kept at login are used")
+    return Finding("configuration", GOOD, f"{given.config.path}: {len(given.config.profiles)} profiles")
+
+
+def _key(given: Given) -> list[Finding]:
+    """Where the key is, and that it is one."""
+    try:
+        where = key_place_of(place_of(given.config, given.storage), given.config)
+        keys = None if where is None else read_keys(where)
+    except PAuthError as error:
+        return [Finding("key", PROBLEM, str(error), "mend what it says; without the key nothing that is stored can be read")]
+    if where is None or keys is None:
+        return [Finding("key", NOTE, "there is none yet; the command line's own is made at the first login", "")]
+    return [Finding("key", GOOD, f"{keys.primary.key_id.hex()} in {where.name}, and {len(keys.keys) - 1} older ones to read with")]
+
+
+async def _look(storage: CoordinatedTokenStorage, given: Given, name: str | None, user: str | None) -> dict[str, list[Finding]]:
+    found = {"store": [await check_store(storage, place_of(given.config, given.storage).name)]}
+    if found["store"][0].status == PROBLEM:
+        return found
+    names = [normal_name(name)] if name else sorted({login.name async for login in all_logins(storage)} | given.config.profiles.keys())
+    for each in names:
+        try:
+            login = await asyncio.to_thread(settled, each, given.config, await find_login(storage, each))
+            found[each] = await _login_findings(storage, given, login, user)
+        except PAuthError as error:
+            found[each] = [Finding("login", PROBLEM, str(error), "mend what it says")]
+    return found
+
+
+async def _login_findings(storage: CoordinatedTokenStorage, given: Given, login: KnownLogin, user: str | None) -> list[Finding]:
+    if not login.client_id:
+        return [Finding("login", PROBLEM, "no client id is known", f"pauth login {login.name} --client-id …, or put it into pauth.toml")]
+    async with client_of(login, storage) as client:
+        namespace = client.namespace
+    return [
+        *[finding async for finding in check_provider(login)],
+        await asyncio.to_thread(check_redirect_uri, login),
+        await check_tokens(storage, namespace, user_of(given.config, login.name, user)),
+    ]

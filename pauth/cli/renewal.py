@@ -1,0 +1,182 @@
+"""``pauth refresh``, ``revoke`` and ``logout``: what is done with the tokens of one user, or of all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import click
+
+from pauth.cli.common import Given, common_options, login_argument, user_option
+from pauth.cli.logins import KnownLogin, forget_login, users_of
+from pauth.cli.output import FAILED, lifetime, moment
+from pauth.cli.target import client_of, find_target, user_of
+from pauth.client import OAuth2Client
+from pauth.core.token import Token
+from pauth.errors import PAuthError, ReauthorizationRequired
+from pauth.storage import CoordinatedTokenStorage, RecordKey
+
+__all__ = ["logout", "refresh", "revoke"]
+
+_AT_ONCE: Final = 8
+"""Requests that are under way at once: servers count them."""
+
+_NAMED: Final = 5
+"""Users who are named in a line of text."""
+
+everyone_option: Final = click.option("--all", "everyone", is_flag=True, help="The tokens of every user of this login.")
+
+
+@click.command()
+@login_argument()
+@user_option
+@everyone_option
+@common_options
+def refresh(given: Given, *, name: str | None, user: str | None, everyone: bool) -> None:
+    """Get a new access token now, whatever the expiry of the stored one."""
+    _check(user, everyone=everyone)
+
+    async def work(storage: CoordinatedTokenStorage) -> tuple[KnownLogin, str, Token] | _Outcome:
+        login = await find_target(storage, given.config, name)
+        async with client_of(login, storage) as client:
+            if everyone:
+                return await _for_all(given, storage, client, login, "refreshed", client.refresh)
+            whose = user_of(given.config, login.name, user)
+            return login, whose, await client.refresh(whose)
+
+    done = given.run(work)
+    if isinstance(done, _Outcome):
+        done.report(given)
+        return
+    login, whose, token = done
+    document = {"login": login.name, "user": whose, "expires_at": moment(token.expires_at), "refreshable": token.refresh_token is not None}
+    given.output.result(document, f"Refreshed: the access token is {lifetime(token.expires_at)}.")
+
+
+@click.command()
+@login_argument()
+@user_option
+@everyone_option
+@common_options
+def revoke(given: Given, *, name: str | None, user: str | None, everyone: bool) -> None:
+    """Revoke the tokens at the provider and delete them.
+
+    The client stays known, so that the next pauth login needs no client id. If the provider does not answer nothing is deleted, and no token is
+    handed out any more: try again.
+    """
+    _check(user, everyone=everyone)
+
+    async def work(storage: CoordinatedTokenStorage) -> tuple[KnownLogin, str] | _Outcome:
+        login = await find_target(storage, given.config, name)
+        async with client_of(login, storage) as client:
+            if everyone:
+                return await _for_all(given, storage, client, login, "revoked", client.revoke)
+            whose = user_of(given.config, login.name, user)
+            await _check_stored(storage, client, login, whose)
+            await client.revoke(whose)
+            return login, whose
+
+    done = given.run(work)
+    if isinstance(done, _Outcome):
+        done.report(given)
+    else:
+        given.output.result({"login": done[0].name, "user": done[1], "revoked": True}, f"Revoked: the tokens of {done[1]!r} are gone.")
+
+
+@click.command()
+@login_argument()
+@user_option
+@everyone_option
+@click.option("--local", is_flag=True, help="Only forget the tokens here; the provider is not asked to revoke them.")
+@common_options
+def logout(given: Given, *, name: str | None, user: str | None, everyone: bool, local: bool) -> None:
+    """Revoke the tokens at the provider and delete them, and forget the client if nobody else uses it.
+
+    With --local the provider is not asked, for one that does not exist any more; its tokens live on until they expire.
+    """
+    _check(user, everyone=everyone)
+
+    async def work(storage: CoordinatedTokenStorage) -> tuple[KnownLogin, _Outcome, list[str]]:
+        login = await find_target(storage, given.config, name)
+        async with client_of(login, storage) as client:
+
+            async def forget(user: str) -> None:
+                await storage.remove(RecordKey(client.namespace, user))
+
+            end = forget if local else client.revoke
+            if everyone:
+                outcome = await _for_all(given, storage, client, login, "logged out", end)
+            else:
+                outcome = _Outcome(login, "logged out")
+                await end(user_of(given.config, login.name, user))
+                outcome.done = 1
+            left = await users_of(storage, client.namespace, login.name)
+        if not left:  # who is left is tried again, and that takes the client and its secret
+            await forget_login(storage, login.name)
+        return login, outcome, left
+
+    login, outcome, left = given.run(work)
+    whom = ", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else "")
+    given.output.say(f"{login.name} is still known, for {whom}." if left else f"Nothing is kept of {login.name} any more.")
+    outcome.report(given)
+
+
+def _check(user: str | None, *, everyone: bool) -> None:
+    if everyone and user is not None:
+        raise click.UsageError("--all and --user contradict each other; leave one out")
+
+
+async def _check_stored(storage: CoordinatedTokenStorage, client: OAuth2Client, login: KnownLogin, user: str) -> None:
+    if await storage.load(RecordKey(client.namespace, user)) is None:
+        raise ReauthorizationRequired(f"no token of user {user!r} is stored for {login.name}", reason="not_logged_in")
+
+
+class _Outcome:
+    """What became of something that was done for every user of a login."""
+
+    def __init__(self, login: KnownLogin, what: str) -> None:
+        self.login = login
+        self.what = what
+        self.done = 0
+        self.failures: dict[str, PAuthError] = {}
+
+    def report(self, given: Given) -> None:
+        """Print it, and end the command with exit code 1 if something failed."""
+        for user, error in self.failures.items():
+            given.output.tell(f"{user}: {error}")
+        document: dict[str, Any] = {
+            "login": self.login.name,
+            self.what: self.done,
+            "failed": {user: str(error) for user, error in self.failures.items()},
+        }
+        given.output.result(document, f"{self.what.capitalize()}: {self.done}; failed: {len(self.failures)}.")
+        if self.failures:
+            click.get_current_context().exit(FAILED)
+
+
+async def _for_all(
+    given: Given,
+    storage: CoordinatedTokenStorage,
+    client: OAuth2Client,
+    login: KnownLogin,
+    what: str,
+    act: Callable[[str], Awaitable[object]],
+) -> _Outcome:
+    """Do something for every user, some at once; one that fails does not stop the others."""
+    outcome = _Outcome(login, what)
+    users = await users_of(storage, client.namespace, login.name)
+    gate = asyncio.Semaphore(_AT_ONCE)
+    with given.output.progress(f"{login.name}: {what}") as tell:
+
+        async def one(user: str) -> None:
+            async with gate:
+                try:
+                    await act(user)
+                    outcome.done += 1
+                except PAuthError as error:
+                    outcome.failures[user] = error
+                tell(outcome.done + len(outcome.failures), len(users))
+
+        await asyncio.gather(*map(one, users))
+    return outcome

@@ -1,0 +1,120 @@
+"""The token storage that the settings mean."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+from urllib.parse import urlsplit
+
+from pauth.cli.keys import ENVIRONMENT, KeyPlace, key_place, made_keys, read_keys
+from pauth.cli.places import default_token_folder
+from pauth.cli.settings import Config
+from pauth.errors import ConfigurationError
+from pauth.secret import Secret
+from pauth.storage import CoordinatedTokenStorage, EncryptedFileStorage, storage_from_url
+from pauth.storage.files.manifest import MANIFEST
+from pauth.storage.keys import Keyring
+
+__all__ = ["Place", "check_argument", "open_place", "place_of"]
+
+
+class Place:
+    """Where tokens are.
+
+    :param name: for people; it holds no password.
+    :param url: ``None`` for the command line's own folder.
+    """
+
+    def __init__(self, name: str, url: Secret | None) -> None:
+        self.name: str = name
+        self.url: Secret | None = url
+
+    @property
+    def is_there(self) -> bool:
+        """Whether something was ever stored there; of one that is not the command line's own, it cannot be known. Blocks."""
+        return self.url is not None or os.path.exists(os.path.join(default_token_folder(), MANIFEST))  # noqa: PTH110, PTH118
+
+    @property
+    def scheme(self) -> str:
+        """The scheme of its URL, in small letters, without the library it may name."""
+        return "file" if self.url is None else self.url.reveal().partition(":")[0].partition("+")[0].lower()
+
+
+def place_of(config: Config, given: Secret | None) -> Place:
+    """Where the settings put the tokens.
+
+    :param given: ``--storage``.
+    :raises ConfigurationError: it is in memory, where nothing outlives a command, or a password stands on the command line.
+    """
+    named = Secret(os.environ.get("PAUTH_STORAGE_URL", ""))
+    url = check_argument(given) if given is not None else named or config.storage
+    if url is None:
+        return Place(default_token_folder(), None)
+    place = Place(_without_password(url), url)
+    if place.scheme == "memory":
+        raise ConfigurationError("memory:// keeps nothing after the command has ended; leave the storage out for encrypted files, or name another")
+    return place
+
+
+def check_argument(url: Secret) -> Secret:
+    """A URL that stands on the command line, where everybody on this machine can read it (NA-10); ``env:NAME`` stands for one that does not.
+
+    :raises ConfigurationError: there is a password in it, or the variable is not set.
+    """
+    if url.reveal().startswith("env:"):
+        variable = url.reveal().removeprefix("env:")
+        value = Secret(os.environ.get(variable, ""))
+        if not value:
+            raise ConfigurationError(f"the environment variable {variable!r}, which is to hold the URL of a storage, is not set")
+        return value
+    if _has_password(url):
+        raise ConfigurationError(
+            "a storage URL with a password must not stand on the command line, where other users of this machine can read it: "
+            "put it into an environment variable and write env:NAME, or into pauth.toml"
+        )
+    return url
+
+
+def open_place(place: Place, config: Config, *, keys: Keyring | None = None) -> CoordinatedTokenStorage:
+    """The storage at a place, to be closed. Blocks: not to be called in an event loop.
+
+    :param keys: what it is encrypted with, instead of what the settings say.
+    :raises ConfigurationError: it cannot be used as it is configured.
+    :raises StorageUnavailable: the key cannot be had now.
+    """
+    if place.url is None:
+        return EncryptedFileStorage(default_token_folder(), keys or made_keys(config, store_exists=place.is_there))
+    options: dict[str, Any] = {}
+    if keys is None and key_place_of(place, config) is not None:
+        keys = read_keys(key_place(config))
+    if keys is not None:
+        options["encryption_key"] = keys
+    return storage_from_url(place.url, **options)
+
+
+def key_place_of(place: Place, config: Config) -> KeyPlace | None:
+    """Where the keys of a storage are; ``None`` if none are configured for one that is not the command line's own: then it has its own rules.
+
+    A key that is made for the command line's folder opens no database of somebody else's.
+    """
+    found = key_place(config)
+    if place.url is None or found is ENVIRONMENT or config.key != "auto" or config.key_file is not None:
+        return found
+    return found if place.scheme == "file" and found.path is not None else None
+
+
+def _has_password(url: Secret) -> bool:
+    try:
+        return bool(urlsplit(url.reveal()).password) or "password=" in url.reveal().lower()
+    except ValueError:
+        return "@" in url.reveal()
+
+
+def _without_password(url: Secret) -> str:
+    """A URL for people: its scheme, host and path. User name, password and options, which may hold one too, are left out."""
+    try:
+        parts = urlsplit(url.reveal())
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "a storage URL"
+    return f"{parts.scheme}://{host}{parts.path}"

@@ -1,0 +1,9 @@
+"""Logins in applications of aiohttp.web, and a user's token on requests of aiohttp's client."""
+
+from __future__ import annotations
+
+from pauth.integrations._aiohttp_client import TokenMiddleware
+from pauth.integrations._aiohttp_web import WebLogin
+from pauth.integrations._web import LoginRefused
+
+__all__ = ["LoginRefused", "TokenMiddleware", "WebLogin"]

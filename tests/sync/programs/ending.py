@@ -1,0 +1,82 @@
+"""A program that ends, in one way or another, and closes nothing: ``ending.py WAY KIND``."""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+if sys.argv[1] == "in an atexit handler that is older":  # than pauth's, which is registered when pauth is imported
+
+    def too_late() -> None:
+        with suppress(ConfigurationError):
+            client.get_token("alice")
+            say("answered")
+        client.close()
+        say("closed")
+
+    atexit.register(too_late)
+
+from pauth.errors import ConfigurationError, DeadlineExceeded
+from tests.sync.programs.common import hear, log_in, make_client, say
+
+way, kind = sys.argv[1:]
+
+
+def leave_a_refresh() -> None:
+    with suppress(DeadlineExceeded):
+        make_client(kind, deadline=0.2).refresh("alice")
+    say("ending")
+
+
+if way == "unused":
+    client = make_client(kind)
+    say(threading.active_count())
+elif way == "in atexit":
+    client = make_client(kind)
+    log_in(client)
+
+    def late() -> None:
+        say(client.refresh("alice").subject)
+        client.close()
+
+    atexit.register(late)
+else:
+    client = make_client(kind)
+    log_in(client)
+    match way:
+        case "end" | "in an atexit handler that is older":
+            say("ended")
+        case "raise":
+            raise LookupError("as programs do")
+        case "exit":
+            sys.exit(7)
+        case "refreshing":
+            # executors take no work any more when this is called; pauth's own handler is older, and comes after
+            atexit.register(say, "ending")
+            client._deadline = 0.2  # pyright: ignore[reportPrivateUsage]
+            with suppress(DeadlineExceeded):
+                client.refresh("alice")
+        case "threads":
+
+            def work() -> None:
+                threading.main_thread().join()
+                for _ in range(3):
+                    client.refresh("alice")
+                say("worked")
+
+            threading.Thread(target=work).start()
+        case "pool":
+            pool = ThreadPoolExecutor(1)
+            for _ in range(3):
+                pool.submit(lambda: say(client.refresh("alice").subject))
+        case "daemon":
+            threading.Thread(target=client.refresh, args=("alice",), daemon=True).start()
+            hear()
+        case "worker process":
+            multiprocessing.get_context("fork").Process(target=leave_a_refresh).start()
+        case _:
+            raise ValueError(way)
