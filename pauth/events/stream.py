@@ -62,7 +62,7 @@ class EventStream:
         self._key = key
         self._lock = threading.RLock()  # re-entrant: the collector may run a finalizer that unsubscribes while it is held
         if log:
-            self.subscribe(log_event)
+            self._subscriptions = (_Subscription(log_event),)  # which is known to be a handler
 
     @property
     def active(self) -> bool:
