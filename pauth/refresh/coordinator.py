@@ -252,6 +252,7 @@ class RefreshCoordinator:
         """
         await drain(self._begun)
         await self._watching.stop()
+        self.cached.expire()  # who opens the store again shall see what is in it
         for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
             saver.cancel()
         for key, unsaved in list(self._shared.unsaved.items()):
