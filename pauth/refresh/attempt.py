@@ -27,7 +27,7 @@ from pauth.refresh.leases import HeldLease, take_lease
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.records import Records, Stored, new_lineage
 from pauth.refresh.reports import Report, Reporter
-from pauth.refresh.saving import Saver, Unsaved
+from pauth.refresh.saving import Saved, Saver, Unsaved
 from pauth.refresh.shared import Shared
 from pauth.refresh.stored import Attempts, StoredGrant
 from pauth.storage.base import CoordinatedTokenStorage, RecordKey
@@ -342,9 +342,9 @@ class Attempter:
         self.records.doubt(key)  # the server may have ended the token that is in memory
         failpoint("before_commit")
         failure: StorageUnavailable | None = None
-        record = None
+        saved = Saved(None, here=False)
         try:
-            record = await self.saver.insist(key, unsaved, expires_at=self.records.expires_at(grant))
+            saved = await self.saver.insist(key, unsaved, expires_at=self.records.expires_at(grant))
         except StorageUnavailable as error:
             failure = error
         if failure is not None:
@@ -354,6 +354,7 @@ class Attempter:
         failpoint("after_commit")
         waited = self.shared.forget(key, unsaved)
         await self.let_go(key)
+        record = saved.record
         if record is None:
             report.conflict("superseded")
             return None
@@ -361,7 +362,7 @@ class Attempter:
             report.conflict("adopted")
         self.shared.rests.pop(key, None)
         self.records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
-        if recovered and waited:
+        if recovered and (saved.here or waited):  # else somebody else has told it
             report.recovered(unsaved.source)
         report.refreshed(unsaved.token, stored.grant.token)
         return unsaved.token

@@ -282,14 +282,14 @@ class RefreshCoordinator:
         """Offer a token to the store once; gives whether it need not be kept any more."""
         grant = StoredGrant(unsaved.token)
         try:
-            record = await self._saver.write(key, unsaved, expires_at=self._records.expires_at(grant))
+            saved = await self._saver.write(key, unsaved, expires_at=self._records.expires_at(grant))
         except PAuthError as error:
             _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
             return False
         waited = self._shared.forget(key, unsaved)
         await self._attempter.let_go(key)
-        if record is not None and waited:  # else somebody else has just stored it
-            self._records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
+        if saved.record is not None and (saved.here or waited):  # else somebody else has told it
+            self._records.remember(Stored(saved.record, grant), predecessor=unsaved.predecessor)
             Report(self._reporter, key, unsaved.attempt_id).recovered(unsaved.source)
         return True
 

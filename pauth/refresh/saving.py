@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Final, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 from pauth.clock import Clock
 from pauth.core.token import Token, token_from_dict, token_to_dict
@@ -17,7 +17,7 @@ from pauth.refresh.stored import StoredGrant, write_grant
 from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
 from pauth.storage.journal import SpillJournal
 
-__all__ = ["Saver", "Unsaved"]
+__all__ = ["Saved", "Saver", "Unsaved"]
 
 _log = logging.getLogger("pauth.refresh")
 
@@ -52,6 +52,16 @@ class Unsaved:
         return f"<Unsaved version={self.version}>"
 
 
+class Saved(NamedTuple):
+    """What came of offering a token to the store."""
+
+    record: Record | None
+    """The record that now holds it; ``None`` if the store holds something else, which stays."""
+
+    here: bool
+    """It was this write that did it, not an earlier one or somebody else's."""
+
+
 @runtime_checkable
 class _Sealing(Protocol):
     """A storage that can encrypt what is kept elsewhere for it."""
@@ -81,10 +91,9 @@ class Saver:
         self._files: set[str] = set()
         """The attempts whose tokens are in the journal."""
 
-    async def insist(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Record | None:
+    async def insist(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Saved:
         """Write until the store takes it, for a few seconds.
 
-        :returns: the record that now holds the token; ``None`` if the store holds something else, which stays.
         :raises StorageUnavailable: it was not taken. It is in the journal, if there is one.
         """
         pauses = list(_PAUSES)
@@ -105,13 +114,12 @@ class Saver:
                 interrupted, pauses = True, [0.0]
         raise StorageUnavailable("a refreshed token could not be stored; it is kept, and stored as soon as the store takes it")
 
-    async def write(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Record | None:
+    async def write(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Saved:
         """Write the token over the record it was obtained with, and over nothing else (P6).
 
         The version may have moved on: somebody has noted an attempt of his own, or its failure, while the refresh token stayed. Then the token is
         as true as it is late. After a lost answer the record found may be our own.
 
-        :returns: as :meth:`insist`.
         :raises TokenStorageError: the store failed.
         """
         version = unsaved.version
@@ -128,9 +136,9 @@ class Saver:
             if written is not None or current is None or current.lineage != unsaved.predecessor:
                 await self._forget_file(unsaved)
                 if current is not None and current.lineage == unsaved.lineage:
-                    return current
+                    return Saved(current, written is not None)
                 _log.warning("a refreshed token is not stored, since a login, a revocation or another refresh has come before it")
-                return None
+                return Saved(None, here=False)
             version = current.version
         raise StorageUnavailable("a record changed all the time while a refreshed token was to be stored")
 

@@ -7,6 +7,7 @@ import pytest
 
 from pauth.testing import ManualClock
 from tests.refresh.faulty import FaultyStorage
+from tests.refresh.journal_kit import CRYPTO, Database
 from tests.refresh.kit import KINDS, Storage, World, close, make_storage, world
 from tests.refresh.rotating import Rotating
 
@@ -39,3 +40,11 @@ def rotating(clock: ManualClock) -> Rotating:
 @pytest.fixture
 def faulty(clock: ManualClock) -> FaultyStorage:
     return FaultyStorage(clock)
+
+
+@pytest.fixture
+async def down(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Database]:
+    """An encrypted database that can be told to take no tokens."""
+    storage = Database(tmp_path, clock, encryption_key=CRYPTO)
+    yield storage
+    await storage.aclose()

@@ -1,4 +1,4 @@
-"""Reading (P7): an older version than this process has seen is looked at again; what the store has lost is reported, and put back where that is safe."""
+"""Reading (P7): an older version than was seen here is looked at again; what the store has lost is reported, and put back where that is safe."""
 
 from __future__ import annotations
 
@@ -195,7 +195,9 @@ async def test_p7w_what_the_store_lost_is_put_back_over_its_predecessor(
     assert len(rotating.sent) == 2
 
 
-async def test_p7w_also_over_its_predecessor_with_the_intent_noted(rotating: Rotating, faulty: FaultyStorage, coordinator: RefreshCoordinator) -> None:
+async def test_p7w_also_over_its_predecessor_with_the_intent_noted(
+    rotating: Rotating, faulty: FaultyStorage, coordinator: RefreshCoordinator
+) -> None:
     snapshots: list[Any] = []
 
     async def look(write: Write) -> Any:
