@@ -141,9 +141,7 @@ def _shape_problem(document: dict[str, Any]) -> str | None:
 
 
 # Made once: json.loads would make one for each answer, which takes longer than reading most answers.
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_unique_members, parse_constant=_no_constant, parse_float=_finite_float, parse_int=_bounded_int
-)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant, parse_float=_finite_float, parse_int=_bounded_int)
 
 
 def _read_json_object(body: bytes) -> dict[str, Any] | str:
