@@ -13,7 +13,18 @@ from typing import Any, NamedTuple
 import aiosqlite
 import pytest
 
-from pauth import DatabaseTokenStorage, EncryptionKey, MemoryTokenStorage, OAuth2Client, PAuthError, ReauthorizationRequired, Remedy, errors
+from pauth import (
+    DatabaseTokenStorage,
+    EncryptionKey,
+    MemoryTokenStorage,
+    OAuth2Client,
+    PAuthError,
+    ReauthorizationRequired,
+    Remedy,
+    SyncTokenStorage,
+    errors,
+)
+from pauth.sync import _portal
 from pauth.testing import faults
 from tests.client.kit import SESSION, Bench, bench_at, edited
 from tests.storage.kit import KEY, OTHER_KEY, DictStorage
@@ -232,6 +243,20 @@ async def closed(bench: Bench) -> object:
     return await client.get_token("alice")
 
 
+async def too_late(bench: Bench) -> object:
+    go_on = asyncio.Event()
+
+    class Slow(DictStorage):
+        async def get_token(self, user_id: str) -> dict[str, Any] | None:
+            await go_on.wait()
+            return None
+
+    try:
+        return await asyncio.to_thread(SyncTokenStorage(Slow(), deadline=0.01).get_token, "alice")
+    finally:
+        _portal.current().soon(go_on.set)
+
+
 async def no_key(bench: Bench) -> object:
     return OAuth2Client("github", "client-1", "CANARY-secret", token_storage="sqlite+aiosqlite:///tokens.db")
 
@@ -254,6 +279,7 @@ TABLE = [
     Row(
         "a moment after 503", on_later_refresh(faults.status(503), pause=0), errors.ProviderUnavailable, RETRY, attributes=(("request_sent", False),)
     ),
+    Row("soon after a refusal", on_later_refresh(faults.status(401, {"error": "invalid_client"}), pause=0), errors.TokenError, FIX, "invalid_client"),
     Row("a failing endpoint", failing_endpoint, errors.ProviderUnavailable, RETRY, attributes=(("request_sent", False), ("retry_after", 5.0))),
     # Answers that break the protocol.
     Row("HTML", on_refresh(faults.body("<html>", content_type="text/html")), errors.MalformedResponse, FIX, status=200),
@@ -298,7 +324,7 @@ TABLE = [
     Row("not logged in", not_logged_in, ReauthorizationRequired, LOG_IN_AGAIN, attributes=(("reason", "not_logged_in"),)),
     Row(
         "used up by a lost answer",
-        on_later_refresh(faults.cut(20), pause=5),
+        on_later_refresh(faults.cut(20), pause=60),
         ReauthorizationRequired,
         LOG_IN_AGAIN,
         "invalid_grant",
@@ -307,7 +333,7 @@ TABLE = [
     ),
     Row(
         "sent too often without an answer",
-        on_later_refresh(faults.drop_before(), faults.drop_before(), pause=5, attempts=3),
+        on_later_refresh(faults.drop_before(), faults.drop_before(), pause=60, attempts=3),
         ReauthorizationRequired,
         LOG_IN_AGAIN,
         attributes=(("reason", "ambiguous_rotation"),),
@@ -336,6 +362,7 @@ TABLE = [
     Row("no encryption key", no_key, errors.ConfigurationError, FIX),
     Row("wrong user id", wrong_user_id, errors.InvalidUserId, FIX),
     Row("closed client", closed, errors.ConfigurationError, FIX),
+    Row("a blocking call that takes too long", too_late, errors.DeadlineExceeded, RETRY),
 ]
 
 

@@ -149,7 +149,7 @@ class EventListener:
     def __init__(self, stream: EventStream, *, max_queue: int) -> None:
         if type(max_queue) is not int or max_queue < 1:
             raise ConfigurationError("max_queue must be a positive whole number of events")
-        self.dropped = 0
+        self.dropped: int = 0
         """How many events were dropped, the oldest first, since the reader was too slow."""
 
         self._stream = stream

@@ -312,8 +312,8 @@ class Attempter:
     async def _outlived(self, stored: Stored, attempts: Attempts) -> bool:
         """Wait until an attempt that nobody has ended cannot get an answer any more; gives whether the record still says the same.
 
-        Who made it is dead, cut off or asleep, if we have a lease; without leases it may well be at it. Its deadline is on its own clock, so we wait no
-        longer than it can have set.
+        Who made it is dead, cut off or asleep, if we have a lease; without leases it may well be at it. Its deadline is on its own clock, so we wait
+        no longer than it can have set.
         """
         now = self.clock.time()
         if takes_again(attempts, self.rotation, now=now):

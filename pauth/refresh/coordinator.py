@@ -301,7 +301,7 @@ class RefreshCoordinator:
         return await self._records.read(key)
 
     async def _replay(self) -> None:
-        """Take up what an earlier process had to leave in the journal; who asks for one of those tokens stores it, and the others are stored meanwhile."""
+        """Take up what an earlier process had to leave in the journal. Who asks for one of the tokens stores it; the others are stored meanwhile."""
         if self._shared.replayed:
             return
         self._shared.replayed = True

@@ -80,7 +80,7 @@ def counting(at: int, then: Callable[[Episode], object]) -> Generator[Episode]:
     """In this block begin tasks; at their suspension number ``at`` (from 0 on, over all of them) ``then`` is called."""
     loop = asyncio.get_running_loop()
     loop.set_task_factory(_task_factory)
-    flight._new_task = _new_flight  # type: ignore[assignment]  # pyright: ignore[reportPrivateUsage]  # flights make their own; this one does no harm
+    flight._new_task = _new_flight  # pyright: ignore[reportPrivateUsage]  # flights make their own; this one does no harm
     episode = Episode(at, then)
     token = _episode.set(episode)
     try:

@@ -365,6 +365,7 @@ async def test_p10_many_users_at_a_server_that_is_down_for_a_minute(rotating: Ro
         rotating.clock.advance(2)
     assert len(rotating.sent) <= 3 * (5 + 4)  # each process finds out by itself, with up to five at once
     rotating.script.clear()
+    answers = []
     for _ in range(35):
         answers = await asyncio.gather(*(process.get(user) for process in processes for user in users), return_exceptions=True)
         rotating.clock.advance(2)

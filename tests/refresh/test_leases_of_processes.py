@@ -199,6 +199,7 @@ async def test_p2_the_deadline_of_a_request_ends_before_its_lease_and_before_the
     async def slow(write: Write) -> Any:
         rotating.clock.advance(seconds)
         written = await write()
+        assert written is not None
         offset = rotating.clock.monotonic() - rotating.clock.time()
         announced.append(written.tokens["refresh_attempts"]["deadline"] + offset)
         return written

@@ -31,7 +31,7 @@ async def test_p9_a_caller_on_another_loop_gives_up_when_its_patience_ends() -> 
             await asyncio.wrap_future(theirs)
         assert not own.done()
         work.go.set()
-        assert await asyncio.gather(own, asyncio.wrap_future(patient)) == ["result 1"] * 2
+        assert list(await asyncio.gather(own, asyncio.wrap_future(patient))) == ["result 1"] * 2
 
 
 async def test_p15_waiters_on_other_loops_get_the_same_result(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pauth.core.token import token_to_dict
+from pauth.core.token import Token, token_to_dict
 from pauth.errors import (
     MalformedResponse,
     PAuthError,
@@ -19,7 +20,7 @@ from pauth.errors import (
     TokenError,
     UnsupportedRecord,
 )
-from pauth.storage import EncryptionKey, MemoryTokenStorage
+from pauth.storage import EncryptionKey, MemoryTokenStorage, RecordKey
 from pauth.testing import faults
 from tests.refresh.faulty import FaultyStorage, refuse
 from tests.refresh.kit import KEY, STALE, Storage, World, database, landed, passing, stored, stored_token, world
@@ -225,9 +226,8 @@ async def test_p8_a_token_without_a_refresh_token_ends_without_a_mark(rotating: 
     members = token_to_dict(rotating.issue())
     del members["refresh_token"]
     await faulty.replace(KEY, members, expected_version=0)
-    if explicit:
-        ask = coordinator.refresh
-    else:
+    ask: Callable[[RecordKey], Awaitable[Token]] = coordinator.refresh
+    if not explicit:
         ask = coordinator.get
         rotating.clock.advance(3589)
         assert (await ask(KEY)).refresh_token is None  # nearly expired is valid, and there is nothing to refresh it with

@@ -186,14 +186,15 @@ async def test_p10_a_retry_after_counts_for_an_hour_at_most_and_longer_than_the_
         assert await client.get_token("alice") == token
         await landed(client)
         strict.clock.advance(3600 - STALE)
+        left = 0.0
         for ask in (client.get_token, client.refresh):
             with pytest.raises(ProviderUnavailable) as caught:
                 await ask("alice")
             assert not caught.value.request_sent
-            assert caught.value.retry_after is not None
-            assert 3600 - 150 <= caught.value.retry_after <= 3960
+            left = caught.value.retry_after or 0.0
+            assert 3600 - 150 <= left <= 3960
         assert len(strict.refreshes) == 1
-        strict.clock.advance(caught.value.retry_after)
+        strict.clock.advance(left)
         assert await client.get_token("alice") != token
     assert len(strict.refreshes) == 2
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pauth.errors import ConfigurationError, PAuthError, RecordTampered, StorageUnavailable, TokenStorageError, UnsupportedRecord
-from pauth.storage import BaseTokenStorage, CoordinatedTokenStorage, MemoryTokenStorage, Record, RecordKey, Write, coordinated
+from pauth.storage import BaseTokenStorage, CoordinatedTokenStorage, MemoryTokenStorage, Record, RecordKey, Write, adapters, coordinated
 from pauth.storage.adapters import LINEAGE_MEMBER, VERSION_MEMBER, ThreeMethodAdapter
 from tests.storage.kit import TOKENS, BlockingStorage, DictStorage, plain
 
@@ -359,3 +359,16 @@ async def test_a_batch_gives_each_its_answer_or_error() -> None:
     assert found[1] is None
     assert isinstance(found[2], UnsupportedRecord)
     assert await store.delete_many([ALICE, bob]) == [True, False]
+
+
+async def test_p15_a_forked_child_gets_an_adapter_of_its_own() -> None:
+    """The parent's has threads that are not there, and locks that nobody will release. tests/sync/test_forks.py does it for real."""
+    storage = BlockingStorage()
+    of_the_parent = coordinated(storage)
+    await of_the_parent.save_token("alice", {"n": 1})
+    adapters._lock.acquire()  # pyright: ignore[reportPrivateUsage]
+    adapters._forget_inherited()  # pyright: ignore[reportPrivateUsage]
+    own = coordinated(storage)
+    assert own is not of_the_parent
+    assert coordinated(storage) is own
+    assert await own.get_token("alice") == {"n": 1}

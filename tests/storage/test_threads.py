@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pauth.errors import ConfigurationError
+from pauth.errors import ConfigurationError, StorageUnavailable
 from pauth.storage.files import FileDriver
 from pauth.storage.threads import Threads
 from tests.storage.files.kit import files
@@ -33,6 +33,31 @@ async def test_as_many_at_once_as_there_are_threads_and_no_more() -> None:
     names = await threads.share(lambda _: (together.wait(), threading.current_thread().name)[1], range(9))
     assert set(names) == {"test-0", "test-1", "test-2"}
     await asyncio.to_thread(threads.close)
+
+
+async def test_a_thread_that_has_nothing_to_do_is_used_before_another_one_is_started() -> None:
+    threads = Threads(3, "test")
+    names = [await threads.run(lambda: threading.current_thread().name) for _ in range(5)]
+    assert names == ["test-0"] * 5
+    await asyncio.to_thread(threads.close)
+
+
+async def test_p4_where_no_thread_can_be_started_those_there_are_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the end of the interpreter, from Python 3.12 on."""
+    threads, none = Threads(3, "test"), Threads(3, "test")
+    await threads.run(int)
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as ending:
+        ending.setattr(threading.Thread, "start", refuse)
+        assert await threads.share(lambda _: threading.current_thread().name, range(4)) == ["test-0"] * 4
+        with pytest.raises(StorageUnavailable, match="no thread can be started"):
+            _ = none.run(int)
+    assert await none.run(int) == 0
+    for each in (threads, none):
+        await asyncio.to_thread(each.close)
 
 
 async def test_what_work_raises_is_raised_and_the_thread_goes_on() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
 
 from pauth import InvalidStateError, Login, ReauthorizationRequired, Secret, SyncOAuth2Client, SyncTokenStorage, Token, UserInfo
+from pauth.errors import InvalidUserId
+from pauth.sync import DeadlineExceeded, _portal
 from pauth.testing import faults
 from tests.client.kit import query_of
 from tests.sync.kit import LIFETIME, STORAGES, Town, make_storage
@@ -36,6 +39,47 @@ def test_a_session_from_login_to_logout(town: Town, tmp_path: Path, kind: str) -
         with pytest.raises(ReauthorizationRequired) as caught:
             client.get_token("alice")
         assert caught.value.reason == "not_logged_in"
+
+
+def test_a_token_in_memory_is_given_without_a_hop(town: Town) -> None:
+    """While pauth's loop stands still: nothing is asked of it."""
+    client = town.client(deadline=0.05)
+    with town.client(client.token_storage) as patient:
+        token = town.log_in(patient).token
+        assert patient.get_token("alice") == token  # from here on it is in the memory of this process
+        standing, go_on = threading.Event(), threading.Event()
+        _portal.current().soon(_portal._rest, standing, go_on)  # pyright: ignore[reportPrivateUsage]
+        standing.wait()
+        try:
+            assert client.get_token("alice").access_token == token.access_token
+            assert client.get_token_nowait("bob") is None
+            with pytest.raises(DeadlineExceeded):  # this one would have to wait
+                client.get_token("bob")
+        finally:
+            go_on.set()
+
+
+def test_a_token_of_no_user_is_asked_of_nobody(town: Town) -> None:
+    with pytest.raises(InvalidUserId):
+        town.client().get_token("")
+
+
+def test_a_refused_token_is_refreshed_once(town: Town) -> None:
+    """Of two callers that were refused with the same one."""
+    client = town.client()
+    refused = town.log_in(client).token
+    newer = client.refresh("alice", if_version=refused.version)
+    assert client.refresh("alice", if_version=refused.version).access_token == newer.access_token
+    assert town.refreshes() == 1
+
+
+def test_events_are_heard(town: Town) -> None:
+    client = town.client()
+    heard: list[str] = []
+    stop = client.events.subscribe(lambda event: heard.append(event.kind))
+    town.log_in(client)
+    stop()
+    assert heard
 
 
 def test_a_callback_that_was_parsed_already(town: Town) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ def disarmed() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def opened(**options: Any) -> AsyncIterator[Transport]:
+async def opened(**options: Any) -> AsyncGenerator[Transport]:
     transport = Transport(**options)
     try:
         yield transport
@@ -42,7 +42,12 @@ async def _error(transport: Transport, server: RawServer, deadline: float | None
 
 def at(name: str, then: Callable[[], object]) -> None:
     """When this failpoint is reached, do ``then``."""
-    arm(lambda reached: then() if reached == name else None)
+
+    def hook(reached: str) -> None:
+        if reached == name:
+            then()
+
+    arm(hook)
 
 
 @pytest.mark.parametrize("late", [0.0, 0.001, 3600.0])

@@ -22,9 +22,14 @@ from pauth import (
     ReauthorizationRequired,
     Remedy,
     Secret,
+    SyncOAuth2Client,
+    SyncTokenStorage,
     Token,
+    TokenRefresher,
     UserInfo,
+    sync,
 )
+from pauth.storage import Expiring, Record, RecordKey
 
 
 class OwnAsync:
@@ -93,3 +98,32 @@ async def errors(client: OAuth2Client) -> None:
 def names() -> None:
     assert_type(pauth.__version__, str)
     _ = pauth.OAuthClient  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+
+
+def blocking(code: str, state: str) -> None:
+    """The sync face: the same types, without await; and an async storage or client in the place of a sync one, or the reverse, is told."""
+    for storage in (OwnAsync(), OwnBlocking(), MemoryTokenStorage(), SyncTokenStorage(OwnAsync()), "memory://", None):
+        with SyncOAuth2Client(Providers.GITHUB, "id", "CANARY-secret", "https://app.example/cb", token_storage=storage, deadline=5.0) as client:
+            assert_type(client, SyncOAuth2Client)
+            assert_type(client.get_authorization_url(scope=["user"], user_id="ann", session_id="s"), str)
+            assert_type(client.handle_callback({"code": "c", "state": "s"}), Login)
+            assert_type(client.exchange_code(code, Secret(state), user_id="ann"), Token)
+            assert_type(client.get_token("ann"), Token)
+            assert_type(client.get_token_nowait("ann"), Token | None)
+            assert_type(client.refresh("ann", if_version="1"), Token)
+            assert_type(client.get_user_info("ann"), UserInfo)
+            assert_type(client.namespace, str)
+            client.revoke("ann")
+            client.get_token(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    with SyncTokenStorage("memory://", deadline=None) as store:
+        assert_type(store.get_token("ann"), dict[str, Any] | None)
+        assert_type(store.load(RecordKey("", "ann")), Record | None)
+        assert_type([listed.version for listed in store.iter_users()], list[int])
+        assert_type(next(store.iter_expiring(0.0)), Expiring)
+        assert_type(sync.keys_in_use(store), dict[str | None, int])
+        assert_type(sync.reencrypt(MemoryTokenStorage()).complete, bool)
+        assert_type(sync.copy_storage(store, OwnBlocking()).verified, bool)
+        OAuth2Client("github", "id", token_storage=store)
+    sync.SyncTokenRefresher([SyncOAuth2Client("github", "id")]).run()
+    sync.SyncTokenRefresher([OAuth2Client("github", "id")])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    TokenRefresher([SyncOAuth2Client("github", "id")])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
