@@ -33,7 +33,7 @@ from pauth.refresh.policy import RefreshPolicy, spread
 from pauth.refresh.progress import Outcome, RefresherProgress, Tally
 from pauth.refresh.slices import HeldSlice, slice_key, slice_of
 from pauth.refresh.stored import read_grant
-from pauth.storage.base import CoordinatedTokenStorage, Expiring, Record, RecordKey
+from pauth.storage.base import CoordinatedTokenStorage, Expiring, Record
 
 __all__ = ["Doubt", "KeepsFresh", "Listing", "Scan", "Work"]
 
