@@ -87,7 +87,9 @@ ROOMS = {
         libraries="platformdirs",
     ),
     # The blocking face of what there is to await.
-    "pauth.sync": room("pauth.client", "pauth.core", "pauth.events", "pauth.importers", "pauth.providers", "pauth.refresh", "pauth.storage"),
+    "pauth.sync": room(
+        "pauth.client", "pauth.core", "pauth.login", "pauth.events", "pauth.importers", "pauth.providers", "pauth.refresh", "pauth.storage"
+    ),
     # Other libraries, a module each; what stands in modules with an underscore, and needs none, is common to several.
     "pauth.integrations": room("pauth.client", "pauth.core", "pauth.storage.keys", libraries="cryptography"),
     "pauth.integrations.aiohttp": room("pauth.integrations"),

@@ -204,6 +204,9 @@ def revealed_comparisons(source: str) -> Iterator[int]:
 
 ALLOWED = {
     "cli/demo.py": 1,  # looks for the demo's own token in a file
+    "cli/store.py": 2,  # look whether a URL has a password in it
+    "cli/target.py": 1,  # looks whether a secret is one line
+    "importers/flask_dance.py": 1,  # looks whether a path is a URL
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, NoReturn, cast
@@ -245,8 +246,8 @@ def _read_stored(d: Mapping[str, Any]) -> Token | str:
         issued_at=_stored_time(d.get("issued_at")) or 0.0,
         expires_at=_stored_time(d.get("expires_at")),
         refresh_token_expires_at=_stored_time(d.get("refresh_token_expires_at")),
-        issuer=_stored_text(d.get("issuer")),
-        token_endpoint=_stored_text(d.get("token_endpoint")),
+        issuer=_shared_text(d.get("issuer")),
+        token_endpoint=_shared_text(d.get("token_endpoint")),
         subject=_stored_text(d.get("subject")),
         extra=MappingProxyType(dict(cast("Mapping[str, Any]", extra))) if isinstance(extra, Mapping) and extra else _NOTHING,
     )
@@ -256,9 +257,28 @@ def _stored_text(value: object) -> str | None:
     return value if isinstance(value, str) and value else None
 
 
+def _shared_text(value: object) -> str | None:
+    return _shared(value) if isinstance(value, str) and value else None
+
+
 def _stored_scope(value: object) -> tuple[str, ...]:
-    texts = [value] if isinstance(value, str) else cast("list[object]", value) if isinstance(value, (list, tuple)) else []
+    if isinstance(value, str):
+        return _split(value)
+    texts = cast("list[object]", value) if isinstance(value, (list, tuple)) else []
     return tuple(scope for text in texts if isinstance(text, str) for scope in text.split())
+
+
+# The tokens of a client, however many are in memory, are of a few issuers, endpoints and scopes: they share them.
+
+
+@lru_cache(maxsize=1024)
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+@lru_cache(maxsize=1024)
+def _shared(text: str) -> str:
+    return text
 
 
 def _stored_time(value: object) -> float | None:

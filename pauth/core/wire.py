@@ -140,17 +140,15 @@ def _shape_problem(document: dict[str, Any]) -> str | None:
     return "is nested too deeply"
 
 
+# Made once: json.loads would make one for each answer, which takes longer than reading most answers.
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_unique_members, parse_constant=_no_constant, parse_float=_finite_float, parse_int=_bounded_int)
+
+
 def _read_json_object(body: bytes) -> dict[str, Any] | str:
     if len(body) > MAX_BODY:
         return "is too large"
     try:
-        value: Any = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_unique_members,
-            parse_constant=_no_constant,
-            parse_float=_finite_float,
-            parse_int=_bounded_int,
-        )
+        value: Any = _DECODER.decode(body.decode("utf-8"))
     except _RefusedError as refused:
         return str(refused)
     except UnicodeDecodeError:

@@ -62,7 +62,7 @@ class EventStream:
         self._key = key
         self._lock = threading.RLock()  # re-entrant: the collector may run a finalizer that unsubscribes while it is held
         if log:
-            self.subscribe(log_event)
+            self._subscriptions = (_Subscription(log_event),)  # which is known to be a handler
 
     @property
     def active(self) -> bool:
@@ -149,7 +149,7 @@ class EventListener:
     def __init__(self, stream: EventStream, *, max_queue: int) -> None:
         if type(max_queue) is not int or max_queue < 1:
             raise ConfigurationError("max_queue must be a positive whole number of events")
-        self.dropped = 0
+        self.dropped: int = 0
         """How many events were dropped, the oldest first, since the reader was too slow."""
 
         self._stream = stream

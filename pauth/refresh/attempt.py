@@ -79,16 +79,16 @@ class Attempter:
         """Seconds that a lease is taken for."""
         return self.timeout + self.policy.lease_margin
 
-    async def refresh(self, key: RecordKey, seen: str, *, behind_the_scenes: bool) -> Token | None:
-        """The successor of the token whose version is ``seen``, stored; ``None`` if that is not the stored one any more, so that it has one already.
+    async def refresh(self, stored: Stored, *, behind_the_scenes: bool) -> Token | None:
+        """The successor of the token in ``stored``, itself stored; ``None`` if that is not the one on record any more, so that it has one already.
+
+        The record is not read again first: the intent is written over exactly what was read, or it is read again then.
 
         :raises ReauthorizationRequired: the grant is dead, or may be for all we know.
         :raises ProviderUnavailable: the server did not answer, or has failed a moment ago and is not asked again yet.
         :raises PAuthError: the server refused, or the store failed.
         """
-        stored = await self.records.read(key)
-        if stored.grant.token.version != seen:
-            return None
+        key, seen = stored.record.key, stored.grant.token.version
         unsaved = self.shared.unsaved_successor(stored.record)
         if unsaved is not None:
             return await self._save(stored, unsaved, Report(self.reporter, key, unsaved.attempt_id), recovered=True)
@@ -113,7 +113,7 @@ class Attempter:
                     if stored.grant.token.version != seen:
                         return None
                     self.admission.check_rest(stored)
-                return await self._alone(stored, lease, exchange, report)
+                return await self._alone(stored, seen, lease, exchange, report)
             finally:
                 failpoint("before_release")
                 if key in self.shared.unsaved:
@@ -182,8 +182,8 @@ class Attempter:
 
     # With the lease
 
-    async def _alone(self, stored: Stored, lease: HeldLease, exchange: Exchange, report: Report) -> Token | None:
-        key, seen = stored.record.key, stored.grant.token.version
+    async def _alone(self, stored: Stored, seen: str, lease: HeldLease, exchange: Exchange, report: Report) -> Token | None:
+        key = stored.record.key
         for _ in range(_MAX_ROUNDS):
             attempts = self.shared.settled(stored.grant.attempts)
             found = await self._found(attempts)

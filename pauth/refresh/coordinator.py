@@ -252,6 +252,7 @@ class RefreshCoordinator:
         """
         await drain(self._begun)
         await self._watching.stop()
+        self.cached.expire()  # who opens the store again shall see what is in it
         for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
             saver.cancel()
         for key, unsaved in list(self._shared.unsaved.items()):
@@ -342,11 +343,11 @@ class RefreshCoordinator:
         except PAuthError:
             return
         version = stored.grant.token.version
-        self._shared.flights.begin((stored.record.key, version), partial(self._refresh_quietly, stored, version), begun=self._begun)
+        self._shared.flights.begin((stored.record.key, version), partial(self._refresh_quietly, stored), begun=self._begun)
 
-    async def _refresh_quietly(self, stored: Stored, version: str) -> Token | None:
+    async def _refresh_quietly(self, stored: Stored) -> Token | None:
         try:
-            return await self._attempter.refresh(stored.record.key, version, behind_the_scenes=True)
+            return await self._attempter.refresh(stored, behind_the_scenes=True)
         except ReauthorizationRequired:
             raise
         except Exception as error:  # nobody else may be there to see it
@@ -376,7 +377,7 @@ class RefreshCoordinator:
     async def _flown(self, stored: Stored, patience: float, *, behind_the_scenes: bool = False) -> Token | _Retired | None:
         key, version = stored.record.key, stored.grant.token.version
         # The token is part of the flight's key: who has seen the second one must not be given the result of the flight that got it.
-        work = partial(self._attempter.refresh, key, version, behind_the_scenes=behind_the_scenes)
+        work = partial(self._attempter.refresh, stored, behind_the_scenes=behind_the_scenes)
         outcome: Token | _Retired | None = await self._shared.flights.run((key, version), work, begun=self._begun, patience=patience)
         return outcome
 

@@ -83,7 +83,7 @@ class Saver:
     def __init__(self, storage: CoordinatedTokenStorage, *, journal: Path | None, clock: Clock) -> None:
         self._storage = storage
         self._clock = clock
-        self._sealing = storage if isinstance(storage, _Sealing) and storage.sealed else None
+        self._sealing = storage if getattr(storage, "sealed", False) and isinstance(storage, _Sealing) else None
         # without a name of its own a store could not tell its files from another's
         store_id = getattr(storage, "store_id", None)
         store = hashlib.sha256(repr(store_id).encode()).hexdigest()[:16]

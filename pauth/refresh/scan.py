@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import hashlib
 import logging
 import random
 from collections import defaultdict
@@ -28,20 +27,18 @@ from pauth.errors import (
     TokenStorageError,
 )
 from pauth.events import EventStream, StoreScanned
-from pauth.refresh.leases import HeldLease, take_lease
+from pauth.refresh.leases import take_lease
 from pauth.refresh.pacing import Pace, Stop
 from pauth.refresh.policy import RefreshPolicy, spread
 from pauth.refresh.progress import Outcome, RefresherProgress, Tally
+from pauth.refresh.slices import HeldSlice, slice_key, slice_of
 from pauth.refresh.stored import read_grant
-from pauth.storage.base import CoordinatedTokenStorage, Expiring, Record, RecordKey
-from pauth.storage.identity import row_id
+from pauth.storage.base import CoordinatedTokenStorage, Expiring, Record
 
-__all__ = ["SLICES", "Doubt", "KeepsFresh", "Listing", "Scan", "Work", "slice_key"]
+__all__ = ["Doubt", "KeepsFresh", "Listing", "Scan", "Work"]
 
 _log = logging.getLogger("pauth.refresh")
 
-_NAMESPACE: Final = "pauth:refresher"
-SLICES: Final = 64
 _GIVE_UP_AFTER: Final = 20
 """So many refreshes in a row that came to nothing, whoever's: the server, or the store, is left alone until the next scan."""
 
@@ -167,29 +164,6 @@ class Work:
     """Called after each slice."""
 
 
-class _HeldSlice:
-    """The lease on a slice, which lasts as long as there is something to do in it."""
-
-    def __init__(self, lease: HeldLease, ttl: float) -> None:
-        self._lease = lease
-        self._ttl = ttl
-        self._line = asyncio.Lock()
-        self._lost = False
-        self.users: int = 0
-        """How many batches of records are being worked on under it."""
-
-    async def goes_on(self) -> bool:
-        """Whether it is still ours, with time to refresh another token in."""
-        async with self._line:
-            if not self._lost and self._lease.remaining < self._ttl / 2:
-                self._lost = not await self._lease.extend()
-            return not self._lost
-
-    async def release(self) -> None:
-        """Give it back."""
-        await self._lease.release()
-
-
 class Scan:
     """One client's way through one listing.
 
@@ -204,7 +178,7 @@ class Scan:
         self._tally = tally
         self._slots = asyncio.Semaphore(work.concurrency)
         self._in_hand = 0
-        self._held: dict[int, _HeldSlice] = {}
+        self._held: dict[int, HeldSlice] = {}
         self._lines: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._busy: list[_Slice] = []
         self._busy_records = 0
@@ -251,7 +225,7 @@ class Scan:
             self._tally.add("expired", sum(each.expires_at <= now for each in records))
             slices: defaultdict[int, list[Expiring]] = defaultdict(list)
             for each in records:
-                slices[row_id(each.key.namespace, each.key.user_id)[0] % SLICES].append(each)
+                slices[slice_of(each.key)].append(each)
             numbers = list(slices)
             random.shuffle(numbers)  # so that workers who begin together meet little
             for number in numbers:
@@ -297,7 +271,7 @@ class Scan:
                 if taken is None:
                     self._leave(number, records)
                     return
-                lease = self._held[number] = _HeldSlice(taken, self._work.lease_time)
+                lease = self._held[number] = HeldSlice(taken, self._work.lease_time)
             lease.users += 1
         try:
             found = await self._work.storage.get_many([each.key for each in records])
@@ -316,13 +290,13 @@ class Scan:
             self._busy.append((number, records))
             self._busy_records += len(records)
 
-    async def _look_at(self, record: Record | TokenStorageError | None, lease: _HeldSlice) -> None:
+    async def _look_at(self, record: Record | TokenStorageError | None, lease: HeldSlice) -> None:
         try:
             self._tally.add(await self._outcome(record, lease))
         except TokenStorageError as error:
             self._failure = self._failure or error
 
-    async def _outcome(self, record: Record | TokenStorageError | None, lease: _HeldSlice) -> Outcome:
+    async def _outcome(self, record: Record | TokenStorageError | None, lease: HeldSlice) -> Outcome:
         if record is None:
             return "fresh"  # removed since the listing
         if isinstance(record, TokenStorageError):
@@ -399,12 +373,6 @@ class Scan:
         if not self._given_up and (last or self._work.doubt.given_up or self._in_vain >= _GIVE_UP_AFTER):
             self._given_up = self._work.doubt.given_up = True
             _log.warning("the tokens of %s are left alone until the next scan: %s", self._namespace, error.message)
-
-
-def slice_key(namespace: str, number: int) -> RecordKey:
-    """What the lease on a slice of a client's records is taken on."""
-    # a user id is shorter than a namespace may be
-    return RecordKey(_NAMESPACE, f"{number}:{hashlib.sha256(namespace.encode('utf-8', 'surrogatepass')).hexdigest()}")
 
 
 async def _each(slices: Sequence[_Slice]) -> AsyncGenerator[_Slice]:

@@ -71,7 +71,7 @@ class _LocalWatch:
     def __init__(self, watches: LocalWatches, changed: Changed, loop: asyncio.AbstractEventLoop) -> None:
         self._watches = watches
         self._changed: Changed | None = changed
-        self.loop = loop
+        self.loop: asyncio.AbstractEventLoop = loop
 
     @property
     def watching(self) -> bool:

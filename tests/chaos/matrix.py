@@ -133,6 +133,12 @@ def report(outcomes: Sequence[Outcome], *, command: str) -> str:
     """The results in Markdown."""
     failed = [outcome for outcome in outcomes if outcome.found]
     lines = [
+        "# Chaos",
+        "",
+        "What became of many processes that share tokens and are killed, stopped and lied to; written by the harness in `tests/chaos`, which says what is",
+        "checked. A row is a storage and a [class of servers](reliability.md#retries-and-the-classes-of-servers), a column a place in a refresh; ✓ stands for",
+        "no violation.",
+        "",
         f"{len(outcomes)} runs, {len(failed)} with violations; {datetime.now(UTC):%Y-%m-%d}, Python {platform.python_version()}, `{command}`.",
         "",
     ]

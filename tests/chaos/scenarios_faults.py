@@ -48,9 +48,11 @@ async def server_faults(world: World, *, processes: int = 3, tasks: int = 5, use
             continue
         await world.expire()
         for user in names:
-            world.double.disturb(fault(), times=3 if name in REFUSALS else 1, user=user)
+            world.double.disturb(fault(), times=2 if name in REFUSALS else 1, user=user)
         await asyncio.gather(*(process.ask("call", op="get", users=names, times=tasks) for process in begun))
         world.double.calm()
+        if name in SILENCES:
+            await world.rest()
         for process in begun:  # whoever was told to come back later does so
             for user in names:
                 await world.served(process, user)
@@ -110,7 +112,7 @@ async def outage(world: World, *, processes: int = 4, tasks: int = 10, users: in
     await asyncio.gather(*(process.ask("churn", users=names, tasks=tasks, seconds=seconds, pause=0.2) for process in begun))
     end = time.monotonic()
     world.double.calm()
-    healed = await world.heal(*names)
+    healed = await world.heal(*names, rested=True)
     await world.close()
     run = await world.record()
     # back-off that doubles from half a second makes so many tries

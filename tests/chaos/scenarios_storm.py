@@ -45,7 +45,7 @@ async def storm(world: World, *, processes: int = 4, tasks: int = 50, users: int
     for process in world.alive:
         process.go_on()
         await process.ask("order", orders="")
-    healed = await world.heal(*names)
+    healed = await world.heal(*names, rested=True)
     await world.close()
     return await world.violations(healed=healed)
 

@@ -136,7 +136,7 @@ def test_the_report_shows_what_failed_and_how_to_run_it_again(tmp_path: Path) ->
         Outcome("herd", "redis", "RU", [], 1.0, tmp_path),
     ]
     text = report(outcomes, command="python -m tests.chaos matrix")
-    assert text.startswith("4 runs, 1 with violations; ")
+    assert "\n4 runs, 1 with violations; " in text
     assert "| Killed at | class | after_send | before_commit |" in text
     assert "| sqlite | RSF | ✓ | 2 |" in text
     assert "| Stopped for 0.5 leases at | class | mid_send |" in text

@@ -19,8 +19,8 @@ from pauth.refresh import coordinator as coordinator_module
 from pauth.refresh.leases import HeldLease, take_lease
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.progress import RefresherProgress
-from pauth.refresh.scan import SLICES, slice_key
 from pauth.refresh.shared import Shared
+from pauth.refresh.slices import SLICES, slice_key
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage, Expiring, Lease, MemoryTokenStorage, Page, Record, RecordKey
 from pauth.testing import AuthorizationServer, Client, ManualClock

@@ -85,7 +85,11 @@ class Rotating:
         """A coordinator as in another process: it shares the store with the others, and nothing else."""
         with pytest.MonkeyPatch.context() as patch:
             shared = Shared()
-            patch.setattr(module, "shared_over", lambda _: shared)
+
+            def own(_: object) -> Shared:
+                return shared
+
+            patch.setattr(module, "shared_over", own)
             return self.coordinator(storage, policy, **options)
 
     async def stored_expired(self, storage: CoordinatedTokenStorage, key: RecordKey = KEY) -> Token:

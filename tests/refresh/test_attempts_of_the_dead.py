@@ -137,7 +137,7 @@ async def test_p2_the_verdict_waits_for_a_record_that_has_just_changed(rotating:
     newer = rotating.issue()
 
     async def login(loads: int) -> None:
-        if loads == 4:  # the caller's, the flight's, once more with the lease; and this is the one before the verdict
+        if loads == 3:  # the caller's, once more with the lease; and this is the one before the verdict
             await rotating.elsewhere(faulty).login(KEY, newer)
 
     faulty.before_load = login

@@ -10,6 +10,7 @@ import pytest
 from pauth import EncryptionKey
 from pauth.events import TokenRecovered, TokenUnsaved
 from pauth.storage import journal as journal_module
+from pauth.storage.files.folder import Folder
 from tests.refresh.journal_kit import Database, dies, files, spill
 from tests.refresh.kit import KEY, passing, stored_token
 from tests.refresh.rotating import Rotating
@@ -130,7 +131,7 @@ async def test_p12_a_journal_that_takes_nothing_more(
         def no_space(*_: object) -> int:
             raise OSError(errno.ENOSPC, "CANARY-path")
 
-        monkeypatch.setattr(journal_module.Folder, "replace", no_space)
+        monkeypatch.setattr(Folder, "replace", no_space)
     coordinator = await spill(rotating, down, tmp_path)
     assert [event.journaled for event in rotating.told(TokenUnsaved)] == [False]
     assert ("has 0 files" if problem == "full" else "No space left on device") in caplog.text
@@ -152,7 +153,7 @@ async def test_a_file_that_cannot_be_removed_is_found_out_to_be_old(
         def fail(*_: object) -> bool:
             raise PermissionError(1, "CANARY-path")
 
-        patch.setattr(journal_module.Folder, "remove", fail)
+        patch.setattr(Folder, "remove", fail)
         assert await passing(rotating.clock, coordinator.get(KEY)) == rotating.last
     assert "could not be removed" in caplog.text
     assert len(files(tmp_path)) == 1

@@ -84,7 +84,7 @@ async def test_p4_reading_back_after_a_lost_answer_may_fail_too(strict: World, s
         await strict.log_in(client)
         strict.expire()
         storage.faults.append(lose)
-        storage.load_faults.extend([None, None, StorageUnavailable("gone again")])  # the caller's, the flight's, the look for its own write
+        storage.load_faults.extend([None, StorageUnavailable("gone again")])  # the caller's, the look for its own write
         token = await passing(strict.clock, _acknowledged_token(client, storage))
     assert await stored_token(storage) == token
     assert len(strict.refreshes) == 1

@@ -20,9 +20,8 @@ from pauth.errors import (
 )
 from pauth.events import StoreScanned
 from pauth.refresh.leases import take_lease
-from pauth.refresh.scan import SLICES, slice_key
+from pauth.refresh.slices import slice_key, slice_of
 from pauth.storage import RecordKey, coordinated
-from pauth.storage.identity import row_id
 from pauth.testing import ManualClock
 from tests.refresh.kit import NAMESPACE, AsyncClass, BlockingClass, settle, until
 from tests.refresh.refreshers import OTHER, Obedient, Store, sums_up, take_all_slices, told, users
@@ -291,7 +290,7 @@ async def test_a_slice_that_was_lost_is_left_to_who_has_it(client: Obedient, sto
 async def test_slices_that_somebody_is_at_are_looked_at_again(client: Obedient, store: Store, clock: ManualClock) -> None:
     await store.add_all(users(100))
     held = await take_all_slices(store, clock)
-    slices, before = len({slice_of(name) for name in users(100)}), store.leases
+    slices, before = len({slice_of(RecordKey(NAMESPACE, name)) for name in users(100)}), store.leases
 
     async def let_go(leases: int) -> None:
         if leases == before + slices:  # each has been looked at once
@@ -316,14 +315,14 @@ async def test_only_so_many_busy_records_are_remembered_p19(
     monkeypatch.setattr("pauth.refresh.scan._MAX_BUSY", 10)
     await store.add_all(users(100))
     await take_all_slices(store, clock)
-    slices, before = len({slice_of(name) for name in users(100)}), store.leases
+    slices, before = len({slice_of(RecordKey(NAMESPACE, name)) for name in users(100)}), store.leases
     done = await TokenRefresher([client], clock=clock).run_once()
     assert done.elsewhere == 100
     assert slices < store.leases - before <= slices + 10
 
 
 async def test_records_of_a_slice_on_several_pages_are_worked_on_at_once(client: Obedient, store: Store, clock: ManualClock) -> None:
-    names = [name for name in users(2000) if slice_of(name) == slice_of("user-0000")]
+    names = [name for name in users(2000) if slice_of(RecordKey(NAMESPACE, name)) == slice_of(RecordKey(NAMESPACE, "user-0000"))]
     await store.add_all(names)
     go_on = asyncio.Event()
 
@@ -337,11 +336,7 @@ async def test_records_of_a_slice_on_several_pages_are_worked_on_at_once(client:
     assert store.leases == 1
     go_on.set()
     assert (await running).refreshed == len(names)
-    assert await take_lease(store, slice_key(NAMESPACE, slice_of("user-0000")), ttl=60, clock=clock) is not None
-
-
-def slice_of(name: str) -> int:
-    return row_id(NAMESPACE, name)[0] % SLICES
+    assert await take_lease(store, slice_key(NAMESPACE, slice_of(RecordKey(NAMESPACE, "user-0000"))), ttl=60, clock=clock) is not None
 
 
 # Servers and users

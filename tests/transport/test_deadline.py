@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ def disarmed() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def opened(**options: Any) -> AsyncIterator[Transport]:
+async def opened(**options: Any) -> AsyncGenerator[Transport]:
     transport = Transport(**options)
     try:
         yield transport

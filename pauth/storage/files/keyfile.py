@@ -75,7 +75,8 @@ def write_key_file(path: str | os.PathLike[str], keys: Sequence[Secret]) -> None
     :raises ConfigurationError: the file's folder is not the user's own or open to others.
     :raises StorageUnavailable: it cannot be written now.
     """
-    parent, name = os.path.split(os.fspath(path))
+    target: str = os.fspath(path)
+    parent, name = os.path.split(target)
     failure: PAuthError | None = None
     try:
         folder = open_folder(parent, what="key file's folder")

@@ -30,7 +30,7 @@ _watched: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
 forking: Final = threading.Lock()
 """Held while the process forks."""
 
-forked = threading.Event()
+forked: threading.Event = threading.Event()
 """Set after the last fork, in the parent."""
 
 
@@ -87,7 +87,7 @@ def _close(connection: Any, closed: threading.Event, go_on: threading.Event) -> 
 
 def before_fork() -> None:
     """Close what is open, and keep it closed."""
-    global forked  # noqa: PLW0603
+    global forked  # noqa: PLW0603  # each fork has its own
     forking.acquire()
     forked = threading.Event()
     until = time.monotonic() + _PATIENCE
