@@ -22,7 +22,7 @@ from pauth.events import EventStream
 from pauth.refresh.admission import Admission
 from pauth.refresh.attempt import Attempter, Prepare
 from pauth.refresh.cache import TokenCache
-from pauth.refresh.flight import Flight, drain
+from pauth.refresh.flight import Flight, drain, too_long
 from pauth.refresh.policy import Freshness, RefreshPolicy
 from pauth.refresh.records import Records, Stored
 from pauth.refresh.reports import Report, Reporter
@@ -399,3 +399,5 @@ class RefreshCoordinator:
                 self._admission.heard(stored.grant.token)
                 self._records.remember(stored)
                 return stored.grant.token
+            if time.monotonic() >= give_up_at:
+                raise too_long()

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pauth.errors import PAuthError, ProviderUnavailable
 
-__all__ = ["Flight", "Flights", "drain", "uninterruptible"]
+__all__ = ["Flight", "Flights", "drain", "too_long", "uninterruptible"]
 
 _LOOK_EVERY = 1.0
 """Seconds between two looks at whether the other event loop that a caller waits for still runs."""
@@ -51,7 +51,7 @@ class Flight:
         if self.loop is asyncio.get_running_loop():
             await asyncio.wait((self.task,), timeout=patience)
             if not self.task.done():
-                raise _too_long()
+                raise too_long()
             return
         landing = asyncio.wrap_future(self.landed)
         until = None if patience is None else time.monotonic() + patience
@@ -59,7 +59,7 @@ class Flight:
             if not self.loop.is_running():
                 raise ProviderUnavailable("another event loop of this process has begun a request and was stopped; close it, or let it go on")
             if until is not None and time.monotonic() >= until:
-                raise _too_long()
+                raise too_long()
             await asyncio.wait((landing,), timeout=_LOOK_EVERY if until is None else min(_LOOK_EVERY, until - time.monotonic()))
 
     def outcome(self) -> Any:
@@ -131,7 +131,8 @@ async def drain(flights: set[Flight]) -> None:
             flights.discard(flight)
 
 
-def _too_long() -> ProviderUnavailable:
+def too_long() -> ProviderUnavailable:
+    """What a caller is told whose patience has ended."""
     return ProviderUnavailable("a refresh takes too long; it goes on, so try again in a moment", retry_after=1.0)
 
 
