@@ -100,7 +100,7 @@ async def test_a_database_from_a_url_leaves_no_connection_behind(bench: Bench, t
     client = bench.client(token_storage=f"sqlite+aiosqlite:///{tmp_path / 'tokens.db'}")
     await bench.log_in(client)
     await client.aclose()
-    assert sorted(tmp_path.glob("*")) == [tmp_path / "tokens.db"]  # noqa: ASYNC240
+    assert sorted(tmp_path.glob("*")) == [tmp_path / "tokens.db"]
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])

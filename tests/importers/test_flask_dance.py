@@ -116,11 +116,11 @@ async def test_a_time_nobody_can_read_leaves_the_one_in_the_token(file: Path, cr
 
 
 async def test_the_file_is_opened_to_read_only(file: Path, tmp_path: Path) -> None:
-    before = file.read_bytes()  # noqa: ASYNC240
+    before = file.read_bytes()
     async with aclosing(from_flask_dance(file, provider="acme")) as entries:
         async for _ in entries:
             break  # and whoever stops in the middle leaves nothing open
-    assert file.read_bytes() == before  # noqa: ASYNC240
+    assert file.read_bytes() == before
     with pytest.raises(ConfigurationError, match="could not be read"):
         await read(tmp_path / "none.db", provider="acme")
     assert not (tmp_path / "none.db").exists()

@@ -89,7 +89,7 @@ async def test_nothing_is_opened_while_a_process_forks(tmp_path: Path) -> None:
             saving = asyncio.create_task(storage.save_token("alice", {"n": 1}))
             for _ in range(20):
                 await asyncio.sleep(0.001)
-            assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240
+            assert list(tmp_path.iterdir()) == []
         await saving
         assert await storage.get_token("alice") == {"n": 1}
 
@@ -125,7 +125,7 @@ async def test_a_file_that_is_gone_is_said_and_looked_for_again(tmp_path: Path) 
     async with aclosing(database(tmp_path)) as storage:
         await storage.save_token("alice", {"n": 1})
         async with forking():
-            tmp_path.rename(tmp_path.with_name("elsewhere"))  # noqa: ASYNC240
+            tmp_path.rename(tmp_path.with_name("elsewhere"))
         with pytest.raises(TokenStorageError, match="SQLITE_CANTOPEN"):
             await storage.get_token("alice")
         tmp_path.with_name("elsewhere").rename(tmp_path)
