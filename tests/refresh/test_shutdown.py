@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-from collections.abc import Awaitable, Callable
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,20 @@ from tests.refresh.faulty import FaultyStorage, Hold, Write, refuse
 from tests.refresh.kit import KEY, AsyncClass, BlockingClass, HurryingClock, attempts_of, database, passing, stored_token, until
 from tests.refresh.rotating import Rotating, failing
 from tests.refresh.suspensions import Episode, counting
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_for_later_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Programs that close nothing leave connections to the collector, and threads whose event loop is gone; both complain, and are right."""
+    monkeypatch.setattr(threading, "excepthook", _ignored)
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(3):
+            gc.collect()
+        for thread in threading.enumerate():
+            if "_connection_worker_thread" in thread.name:
+                thread.join(30)
 
 
 def _cancel_all(episode: Episode) -> None:
