@@ -34,7 +34,7 @@ async def main(what: str, folder: Path, now: float) -> None:
         await rotating.stored_expired(storage)
         storage.down = True
         asking = asyncio.create_task(coordinator.get(KEY))
-        while not files(folder):
+        while not any(file.suffix == ".unsaved" for file in files(folder)):  # not one that is still being written
             await asyncio.sleep(0.001)
         assert rotating.last is not None
         print(json.dumps({"now": clock.time(), "version": rotating.last.version}), flush=True)
