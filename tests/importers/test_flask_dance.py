@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -124,6 +126,15 @@ async def test_the_file_is_opened_to_read_only(file: Path, tmp_path: Path) -> No
     with pytest.raises(ConfigurationError, match="could not be read"):
         await read(tmp_path / "none.db", provider="acme")
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.fixture(autouse=True)
+async def no_thread_outlives_the_event_loop() -> AsyncIterator[None]:
+    """aiosqlite's thread for a connection that could not be opened says so to the event loop a moment later."""
+    yield
+    for thread in threading.enumerate():
+        if "_connection_worker_thread" in thread.name:
+            await asyncio.to_thread(thread.join, 30)
 
 
 @pytest.mark.parametrize("options", [{"table": "none"}, {"user_column": "none"}])

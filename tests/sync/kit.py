@@ -55,7 +55,7 @@ class Town:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the server's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(300)  # a program that died asks for nothing; the test shall end all the same
 
     def client(self, token_storage: Any = None, **options: Any) -> SyncOAuth2Client:
         """A client of the server; closed at the end of the test."""
