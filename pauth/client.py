@@ -30,6 +30,7 @@ from pauth.events import EventStream
 from pauth.login import Login
 from pauth.providers import Provider, provider_named
 from pauth.refresh.coordinator import RefreshCoordinator
+from pauth.refresh.flight import uninterruptible
 from pauth.refresh.policy import RefreshPolicy
 from pauth.secret import Secret
 from pauth.server.directory import ServerDirectory
@@ -457,11 +458,12 @@ class OAuth2Client:
             metadata = await self._server.metadata()
             if metadata.userinfo_endpoint is None and not self._server.expects_id_token(metadata, response.request.scope):
                 raise ConfigurationError("this server does not say who logged in: name the user with user_id, at the start or at the callback")
-        token = await self._server.exchange_code(response)
-        if user_id is None:
-            user_id = token.subject or (await self._server.user_info(token)).subject
-            token = replace(token, subject=user_id)
-        await self._tokens.login(RecordKey(self._namespace, user_id), token)  # also while the client is being closed
+        with uninterruptible():  # nor must a program that ends: the code is spent
+            token = await self._server.exchange_code(response)
+            if user_id is None:
+                user_id = token.subject or (await self._server.user_info(token)).subject
+                token = replace(token, subject=user_id)
+            await self._tokens.login(RecordKey(self._namespace, user_id), token)  # also while the client is being closed
         return Login(user_id, token)
 
 

@@ -15,14 +15,19 @@ from typing import NoReturn
 
 from pauth.core.token import Token
 from pauth.events import Event
+from pauth.refresh.attempt import Exchange
 from pauth.testing import ManualClock
 from tests.refresh.journal_kit import Database, files
 from tests.refresh.kit import KEY
 from tests.refresh.rotating import Rotating
 
 
-def _no_request(_: Token) -> NoReturn:
-    raise AssertionError("nothing is to be asked here")
+async def _send_nothing(_: float) -> NoReturn:
+    raise AssertionError("nothing is to be sent here")
+
+
+async def _prepare_nothing(_: Token) -> Exchange:
+    return _send_nothing
 
 
 async def main(what: str, folder: Path, now: float) -> None:
@@ -40,7 +45,7 @@ async def main(what: str, folder: Path, now: float) -> None:
         print(json.dumps({"now": clock.time(), "version": rotating.last.version}), flush=True)
         assert not asking.done()
         os.kill(os.getpid(), signal.SIGKILL)
-    coordinator = rotating.coordinator(storage, journal=folder / "journal", prepare=_no_request)
+    coordinator = rotating.coordinator(storage, journal=folder / "journal", prepare=_prepare_nothing)
     revoked: list[str] = []
 
     async def revoke(token: Token) -> None:

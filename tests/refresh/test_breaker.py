@@ -108,6 +108,18 @@ def test_a_probe_that_tells_nothing_is_forgotten_after_two_minutes(clock: Manual
     assert (breaker.wait(), breaker.wait()) == (0.0, 5.0)
 
 
+def test_a_token_that_is_newer_than_the_last_failure_closes_it(clock: ManualClock) -> None:
+    """Somebody else has got it, perhaps another process."""
+    breaker = opened(clock)
+    clock.advance(3)
+    assert breaker.heard(3.5) is None  # issued before the last failure
+    assert breaker.heard(3.0) is None
+    assert breaker.is_open
+    assert breaker.heard(2.5) == 3.0
+    assert not breaker.is_open
+    assert breaker.heard(0.0) is None
+
+
 def test_failures_of_what_was_sent_before_it_opened_do_not_count(clock: ManualClock) -> None:
     breaker = opened(clock)
     clock.advance(4)
@@ -271,6 +283,21 @@ async def test_p10_one_probe_of_all_processes(expired: Rotating, faulty: FaultyS
     await error_of(processes[0], USERS[18])
     expired.clock.advance(5)
     assert await processes[0].get(USERS[18]) == expired.last
+
+
+async def test_p10_the_first_token_of_another_process_lets_all_ask_again(expired: Rotating, faulty: FaultyStorage) -> None:
+    """Not only after the pause of one's own: whoever finds a new token in the store knows that the server answers."""
+    here, there = expired.elsewhere(faulty), expired.elsewhere(faulty)
+    await open_it(expired, here)
+    expired.clock.advance(1)
+    assert await there.get(USERS[6]) == expired.last
+    assert (await error_of(here, USERS[7])).retry_after == 4.0
+    assert await here.refresh(USERS[6], if_version="an older one") == expired.last  # it finds it
+    sent = len(expired.sent)
+    assert await here.refresh(USERS[6]) == expired.last
+    assert await here.get(USERS[7]) == expired.last
+    assert len(expired.sent) == sent + 2
+    assert len(expired.told(BreakerClosed)) == 1
 
 
 @pytest.mark.parametrize("step", ["lease", "prepare", "record"])
