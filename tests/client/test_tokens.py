@@ -62,7 +62,7 @@ async def test_refresh_now_whatever_the_expiry(bench: Bench) -> None:
 async def test_a_503_costs_nothing_while_the_token_is_valid(bench: Bench) -> None:
     client = bench.client()
     login = await bench.log_in(client)
-    bench.clock.advance(3400)
+    bench.clock.advance(3460)
     bench.server.script("token", faults.status(503))
     assert (await client.get_token("alice")).access_token == login.token.access_token
     await landed(client)

@@ -68,7 +68,7 @@ async def parent() -> None:
     print("status", status, "parent", await running, flush=True)
 
 
-for locked in (cache._lock, breaker._lock):
+for locked in (cache._lock, breaker._lock):  # pyright: ignore[reportPrivateUsage]
     taken = threading.Event()
     threading.Thread(target=hold_for_ever, args=(locked, taken), daemon=True).start()
     taken.wait()

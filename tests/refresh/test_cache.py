@@ -169,7 +169,7 @@ def test_p15_of_many_threads_the_newest_version_stays(clock: ManualClock) -> Non
 
     def read() -> None:
         together.wait()
-        versions = []
+        versions: list[int] = []
         for _ in range(4000):
             latest = cache.latest("alice")
             versions.append(0 if latest is None else latest.version)
