@@ -12,10 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-import anyio.to_thread
-
 from pauth.errors import PAuthError, RecordTampered, StorageUnavailable
 from pauth.storage.files.folder import Folder, open_folder
+from pauth.storage.threads import Threads
 
 __all__ = ["SpillJournal"]
 
@@ -23,6 +22,7 @@ T = TypeVar("T")
 
 _SUFFIX: Final = ".unsaved"
 _MAX_FILES: Final = 10_000
+_THREADS: Final = 2
 
 
 class SpillJournal:
@@ -34,6 +34,8 @@ class SpillJournal:
     def __init__(self, folder: str | Path, store: str) -> None:
         self._folder = os.fspath(folder)
         self._store = store
+        self._process = -1
+        self._threads: Threads
 
     def __repr__(self) -> str:
         return "<SpillJournal>"
@@ -54,7 +56,7 @@ class SpillJournal:
                 raise StorageUnavailable(f"the journal of unsaved tokens has {_MAX_FILES} files; look why the store does not take them")
             folder.replace(name + _SUFFIX, data)
 
-        await _in_thread(lambda: self._with_folder(work))
+        await self._in_thread(lambda: self._with_folder(work))
 
     async def read(self) -> dict[str, bytes]:
         """What this store's files hold, by name; nothing if there is no folder. Files that no pauth wrote are passed over.
@@ -77,7 +79,7 @@ class SpillJournal:
         def look() -> dict[str, bytes]:
             return self._with_folder(work) if Path(self._folder).is_dir() else {}
 
-        return await _in_thread(look)
+        return await self._in_thread(look)
 
     async def read_one(self, name: str) -> bytes | None:
         """What a file holds; ``None`` if there is none, or none of pauth's.
@@ -91,14 +93,14 @@ class SpillJournal:
                 content = folder.read(name + _SUFFIX)
             return None if content is None else bytes(content.data)
 
-        return await _in_thread(lambda: self._with_folder(work) if Path(self._folder).is_dir() else None)
+        return await self._in_thread(lambda: self._with_folder(work) if Path(self._folder).is_dir() else None)
 
     async def remove(self, name: str) -> None:
         """Forget a file; no error if it is gone.
 
         :raises StorageUnavailable: it could not be removed.
         """
-        await _in_thread(lambda: self._with_folder(lambda folder: folder.remove(name + _SUFFIX)))
+        await self._in_thread(lambda: self._with_folder(lambda folder: folder.remove(name + _SUFFIX)))
 
     def _with_folder(self, work: Callable[[Folder], T]) -> T:
         folder = open_folder(self._folder, what="folder of the journal")
@@ -107,13 +109,15 @@ class SpillJournal:
         finally:
             folder.close()
 
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    problem = ""
-    try:
-        return await anyio.to_thread.run_sync(work)
-    except PAuthError:
-        raise
-    except OSError as error:
-        problem = os.strerror(error.errno or 0)
-    raise StorageUnavailable(f"the journal of unsaved tokens could not be used: {problem}")
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._process != os.getpid():  # at first, and in a forked child, where the parent's threads are not
+            self._threads = Threads(_THREADS, "pauth-journal")  # not an executor: a token of the program's last moment is written too
+            self._process = os.getpid()
+        problem = ""
+        try:
+            return await self._threads.run(work)
+        except PAuthError:
+            raise
+        except OSError as error:
+            problem = os.strerror(error.errno or 0)
+        raise StorageUnavailable(f"the journal of unsaved tokens could not be used: {problem}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,6 @@ from tests.sync.kit import STORAGES, Town
 from tests.sync.programs.common import make_storage
 
 pytestmark = pytest.mark.plaintext_files  # the blocking class of these programs writes what it is given
-
-
-starts_no_thread = pytest.mark.skipif(
-    sys.version_info[:2] == (3, 12), reason="CPython 3.12 starts no thread once the main one has ended, so what needs one cannot be opened then"
-)
 
 
 def outcome(town: Town, folder: Path, canary: Any, way: str, kind: str = "url") -> tuple[int, str, str]:
@@ -41,7 +35,6 @@ def test_a_client_that_is_not_used_starts_no_thread(real_town: Town, tmp_path: P
     assert real_town.program(tmp_path, "ending", "unused", "url", log_in=False).finish(canary) == (0, "1\n", "")
 
 
-@starts_no_thread
 @pytest.mark.parametrize("kind", ["sqlite", "files", "three methods", "blocking"])
 @pytest.mark.parametrize("way", ["threads", "pool"])
 def test_threads_that_outlive_the_main_one_go_on_calling(real_town: Town, tmp_path: Path, canary: Any, way: str, kind: str) -> None:
@@ -83,7 +76,6 @@ def test_a_call_of_a_daemon_thread_does_not_hold_up_the_end(real_town: Town, tmp
         assert program.finish(canary) == (0, "", "")
 
 
-@starts_no_thread
 def test_a_handler_of_the_programs_own_may_still_call(real_town: Town, tmp_path: Path, canary: Any) -> None:
     assert outcome(real_town, tmp_path, canary, "in atexit") == (0, "alice\n", "")
 
