@@ -66,29 +66,25 @@ class Closer(Protocol):
 class _Call(Generic[T]):
     """One coroutine on its way through the loop."""
 
-    __slots__ = ("_answered", "_begun", "_coroutine", "_given_up", "_task", "outcome")
+    __slots__ = ("_answered", "_begun", "_coroutine", "_task", "outcome")
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._coroutine = coroutine
         self._task: asyncio.Task[None] | None = None
         self._begun = False
-        self._given_up = False
         self._answered = threading.Lock()
         self._answered.acquire()  # released once, by the loop
         self.outcome: T | _Failure
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin it. In the loop, in a copy of the caller's context."""
-        if self._given_up:
-            return
         if sys.version_info >= (3, 12):
             self._task = asyncio.Task(self._run(), loop=loop, eager_start=True)  # without waiting for the loop's next turn
-        else:
+        else:  # pragma: no cover (Python 3.11)
             self._task = loop.create_task(self._run())
 
     def cancel(self) -> None:
         """Give it up. In the loop, or where there is none any more."""
-        self._given_up = True
         if not self._begun:
             self._coroutine.close()
         if self._task is not None:
@@ -125,7 +121,7 @@ class _Failure:
 class Portal:
     """The loop, and the thread it runs in.
 
-    :raises ConfigurationError: the program is ending, and no thread can be started.
+    :raises ConfigurationError: no thread can be started.
     """
 
     def __init__(self) -> None:
@@ -136,13 +132,13 @@ class Portal:
         self._hosts: set[asyncio.Task[Any]] = set()
         self._rested: threading.Event | None = None
         self._inherited: list[object] = []
-        try:
+        started = False
+        with suppress(RuntimeError):
             self._thread.start()
-        except RuntimeError:
+            started = True
+        if not started:
             self._loop.close()
-        if not self._loop.is_closed():
-            return
-        raise ConfigurationError(_ENDING)
+            raise ConfigurationError("no thread can be started for pauth's event loop: the program is ending, or the system has no more threads")
 
     def call(self, coroutine: Coroutine[Any, Any, T], deadline: float | None) -> T:
         """What ``coroutine`` gives or raises, run in the loop.
@@ -315,9 +311,12 @@ def current() -> Portal:
 
     :raises ConfigurationError: the program is ending, and there is none.
     """
+    portal = _portal
+    return _started() if portal is None else portal
+
+
+def _started() -> Portal:
     global _portal  # noqa: PLW0603
-    if _portal is not None:
-        return _portal
     with building:
         if _portal is None:
             if _ended:

@@ -83,3 +83,20 @@ def test_a_handler_of_the_programs_own_may_still_call(real_town: Town, tmp_path:
 def test_in_an_older_handler_everything_is_closed(real_town: Town, tmp_path: Path, canary: Any) -> None:
     """One that was registered before pauth was imported is called after pauth's."""
     assert outcome(real_town, tmp_path, canary, "in an atexit handler that is older") == (0, "ended\nclosed\n", "")
+
+
+def test_there_a_first_call_is_refused(real_town: Town, tmp_path: Path, canary: Any) -> None:
+    program = real_town.program(tmp_path, "ending", "for the first time in an atexit handler that is older", "url", log_in=False)
+    assert program.finish(canary) == (0, "closed\n", "")
+
+
+def test_what_hangs_is_given_up_in_bounded_time(real_town: Town, tmp_path: Path, canary: Any) -> None:
+    program = real_town.program(tmp_path, "ending", "hanging", "memory", log_in=False)
+    told = "what was under way at the end of the program took longer than 0.09 seconds\n"
+    assert program.finish(canary) == (0, "ended\n", told)
+
+
+def test_listings_and_contexts_that_are_open_are_left(real_town: Town, tmp_path: Path, canary: Any) -> None:
+    """Whatever they raise on their way out: there is nobody to tell."""
+    program = real_town.program(tmp_path, "ending", "left open", "memory", log_in=False)
+    assert program.finish(canary) == (0, "ended\nleft\nleft\n", "")

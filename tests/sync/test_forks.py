@@ -46,3 +46,9 @@ def test_what_was_begun_or_closed_before_a_fork(real_town: Town, tmp_path: Path,
 
 def test_tokens_in_a_clients_own_memory_stay_in_the_parent(real_town: Town, tmp_path: Path, canary: Any) -> None:
     assert real_town.program(tmp_path, "forking", "forgetful", "none").finish(canary) == (0, "0\nalice\n", "")
+
+
+def test_a_fork_before_the_first_call(real_town: Town, tmp_path: Path, canary: Any) -> None:
+    program = real_town.program(tmp_path, "forking", "early", "url", log_in=False)
+    program.tell(real_town.run(real_town.server.authorize(program.line(), user="carol")))
+    assert program.finish(canary) == (0, "carol\n0\n", "")
