@@ -23,5 +23,8 @@ async def test_what_was_cancelled_before_its_turn_is_not_done() -> None:
     waiting, cancelled, last = (executor.submit(done.append, number) for number in range(3))
     assert cancelled.cancel()
     go_on.set()
-    await asyncio.gather(*map(asyncio.wrap_future, busy), asyncio.wrap_future(waiting), asyncio.wrap_future(last))
+    for future in busy:
+        assert await asyncio.wrap_future(future)
+    for appended in (waiting, last):
+        await asyncio.wrap_future(appended)
     assert sorted(done) == [0, 2]
