@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pauth.core.quirks import Rotation, RotationClass
-from pauth.errors import MalformedResponse, PAuthError, ProviderUnavailable, ReauthorizationRequired
+from pauth.errors import MalformedResponse, PAuthError, ProviderUnavailable, ReauthorizationRequired, UntrustedServer
 from pauth.refresh.locks import ForkSafeLock
 from pauth.refresh.stored import Attempts
 
@@ -56,6 +56,9 @@ def classify(error: PAuthError) -> Failure:
     if isinstance(error, MalformedResponse):
         # a 2xx that cannot be read may have held the new tokens; a 4xx did not, and 3xx never comes from a token endpoint
         return Failure.AMBIGUOUS if error.status is None or 200 <= error.status < 300 else Failure.CONFIGURATION
+    if isinstance(error, UntrustedServer):
+        # with a status it is an answer, whose tokens must not be used (TE-14); without one nothing was sent to whoever is there
+        return Failure.CONFIGURATION if error.status is None else Failure.AMBIGUOUS
     return Failure.CONFIGURATION
 
 
