@@ -160,7 +160,7 @@ class RefreshCoordinator:
         """
         stored = await self._read(key)
         token = stored.grant.token
-        due = self._policy.is_due(token, self._clock.time(), spread=self._records.spread(stored), within=within)
+        due = self._policy.is_due(token, self._now_for(token), spread=self._records.spread(stored), within=within)
         if not due or not self._refreshable(token):
             return False
         outcome = await self._flown(stored, self._policy.deadline, behind_the_scenes=True)
@@ -325,7 +325,7 @@ class RefreshCoordinator:
 
     async def _serve(self, stored: Stored) -> Token:
         token = stored.grant.token
-        freshness = self._policy.freshness(token, self._clock.time(), spread=self._records.spread(stored))
+        freshness = self._policy.freshness(token, self._now_for(token), spread=self._records.spread(stored))
         if freshness is Freshness.EXPIRED:
             return await self._refreshed(stored)
         if self._shared.unsaved_successor(stored.record) is not None:
@@ -336,6 +336,9 @@ class RefreshCoordinator:
         else:
             self._records.remember(stored)
         return token
+
+    def _now_for(self, token: Token) -> float:
+        return self._shared.now_for(token, self._clock)
 
     def _refresh_behind_the_scenes(self, stored: Stored) -> None:
         try:
@@ -390,14 +393,15 @@ class RefreshCoordinator:
             # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
             version = stored.grant.token.version
             stored = await self._read(stored.record.key)
-            rounds += stored.grant.token.version == version
+            token = stored.grant.token
+            rounds += token.version == version
             if rounds > _MAX_ROUNDS:
                 raise StorageUnavailable(
                     "refreshing a token comes to nothing again and again; does the storage give back all that it is given to save?"
                 )
-            if self._policy.freshness(stored.grant.token, self._clock.time()) is not Freshness.EXPIRED and stored.grant.token.version != version:
-                self._admission.heard(stored.grant.token)
+            if self._policy.freshness(token, self._now_for(token)) is not Freshness.EXPIRED and token.version != version:
+                self._admission.heard(token)
                 self._records.remember(stored)
-                return stored.grant.token
+                return token
             if time.monotonic() >= give_up_at:
                 raise too_long()

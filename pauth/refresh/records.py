@@ -164,7 +164,7 @@ class Records:
         :param at_most: seconds; then it may be a stale token too.
         """
         record, token = stored.record, stored.grant.token
-        now = self._clock.time()
+        now = self._shared.now_for(token, self._clock)
         soft, hard = self._policy.thresholds(token, spread=self.spread(stored))
         if not self._refreshable(token):
             soft = hard  # nothing is to be done before it expires

@@ -300,6 +300,18 @@ async def test_p10_the_first_token_of_another_process_lets_all_ask_again(expired
     assert len(expired.told(BreakerClosed)) == 1
 
 
+async def test_p11_a_token_from_the_future_is_no_sign_that_the_server_answers(expired: Rotating, faulty: FaultyStorage) -> None:
+    here = expired.elsewhere(faulty)
+    expired.clock.set_wall_time(expired.clock.time() + 86_400)
+    await here.login(USERS[7], expired.issue())
+    expired.clock.set_wall_time(expired.clock.time() - 86_400)
+    await open_it(expired, here)
+    expired.clock.advance(1)
+    with pytest.raises(ProviderUnavailable, match="several times in a row"):
+        await here.refresh(USERS[7])
+    assert not expired.told(BreakerClosed)
+
+
 @pytest.mark.parametrize("step", ["lease", "prepare", "record"])
 async def test_p10_a_probe_that_did_not_come_to_ask_is_not_the_last(expired: Rotating, faulty: FaultyStorage, step: str) -> None:
     """Nothing was learnt of the server: neither is the breaker closed, nor does it wait for this probe for ever."""
