@@ -107,6 +107,15 @@ class Admission:
             if closed is not None:
                 self.reporter.breaker_closed(closed)
 
+    def closed_for(self, token: Token) -> float:
+        """Seconds until somebody may ask the server again, for all that is known when ``token`` has been read; 0 for now."""
+        self.heard(token)
+        return self.breaker.left
+
+    def refused(self, error: Exception) -> bool:
+        """Whether ``error`` says that the breaker is open, or that a probe found no way to the server."""
+        return self.breaker.is_open and isinstance(error, ProviderUnavailable) and not error.request_sent
+
     @property
     def _probe_key(self) -> RecordKey:
         return RecordKey(_PROBE_NAMESPACE, hashlib.sha256(self.endpoint.encode()).hexdigest())

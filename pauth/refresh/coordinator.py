@@ -331,8 +331,7 @@ class RefreshCoordinator:
         if self._shared.unsaved_successor(stored.record) is not None:
             return await self._saved(stored)
         if freshness is Freshness.STALE and self._refreshable(token):
-            self._refresh_behind_the_scenes(stored)
-            self._records.remember(stored, at_most=_WHILE_STALE)
+            self._records.remember(stored, at_most=self._refresh_behind_the_scenes(stored))
         else:
             self._records.remember(stored)
         return token
@@ -340,13 +339,19 @@ class RefreshCoordinator:
     def _now_for(self, token: Token) -> float:
         return self._shared.now_for(token, self._clock)
 
-    def _refresh_behind_the_scenes(self, stored: Stored) -> None:
+    def _refresh_behind_the_scenes(self, stored: Stored) -> float:
+        """Begin it, if there is any hope; gives for how many seconds nobody need look what came of it."""
         try:
             self._admission.check_rest(stored)
         except PAuthError:
-            return
-        version = stored.grant.token.version
-        self._shared.flights.begin((stored.record.key, version), partial(self._refresh_quietly, stored), begun=self._begun)
+            return _WHILE_STALE
+        key, token = stored.record.key, stored.grant.token
+        left = self._admission.closed_for(token)
+        if left > 0:  # a flight for each of a hundred thousand users would come to nothing, a second later again
+            self._reporter.served_stale(key, token, "breaker_open")
+            return max(left, _WHILE_STALE)
+        self._shared.flights.begin((key, token.version), partial(self._refresh_quietly, stored), begun=self._begun)
+        return _WHILE_STALE
 
     async def _refresh_quietly(self, stored: Stored) -> Token | None:
         try:
@@ -355,7 +360,7 @@ class RefreshCoordinator:
             raise
         except Exception as error:  # nobody else may be there to see it
             _log.warning("refresh failed (%s); the stored access token is still valid and is used", type(error).__name__)
-            self._reporter.served_stale(stored.record.key, stored.grant.token, "refresh_failed")
+            self._reporter.served_stale(stored.record.key, stored.grant.token, "breaker_open" if self._admission.refused(error) else "refresh_failed")
             raise
 
     async def _saved(self, stored: Stored) -> Token:

@@ -176,6 +176,12 @@ class Breaker:
         """Seconds between probes, as things are; 0 while it is closed."""
         return self._circuit.pause
 
+    @property
+    def left(self) -> float:
+        """Seconds until the next probe; 0 if it is due, or the breaker closed. Nobody becomes the probe by asking."""
+        circuit = self._circuit
+        return max(0.0, circuit.open_until - self._monotonic()) if circuit.failures >= self._threshold else 0.0
+
     def wait(self) -> float:
         """Seconds until somebody may ask: 0 for now. While it is open, 0 is given to one caller, whose request is the probe.
 
