@@ -255,9 +255,12 @@ class RefreshCoordinator:
         self.cached.expire()  # who opens the store again shall see what is in it
         for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
             saver.cancel()
-        for key, unsaved in list(self._shared.unsaved.items()):
-            if not await self._offer(key, unsaved) and not await self._saver.spill(key, unsaved):
-                _log.error("a refreshed token could still not be stored; it is lost with this process")
+        # all at once: a store that does not answer is waited for once, not for each of a thousand tokens
+        await asyncio.gather(*(self._offer_for_the_last_time(key, unsaved) for key, unsaved in self._shared.unsaved.items()))
+
+    async def _offer_for_the_last_time(self, key: RecordKey, unsaved: Unsaved) -> None:
+        if not await self._offer(key, unsaved) and not await self._saver.spill(key, unsaved):
+            _log.error("a refreshed token could still not be stored; it is lost with this process")
 
     # What the store has not taken
 
@@ -283,7 +286,7 @@ class RefreshCoordinator:
         grant = StoredGrant(unsaved.token)
         try:
             saved = await self._saver.write(key, unsaved, expires_at=self._records.expires_at(grant))
-        except PAuthError as error:
+        except Exception as error:  # noqa: BLE001  # as Saver.insist(): whatever it is, the others are offered too
             _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
             return False
         waited = self._shared.forget(key, unsaved)

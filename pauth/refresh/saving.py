@@ -104,7 +104,7 @@ class Saver:
                 if pause:
                     await self._clock.sleep(pause)
                 return await self.write(key, unsaved, expires_at=expires_at)
-            except PAuthError as error:  # a closed storage raises a ConfigurationError
+            except Exception as error:  # noqa: BLE001  # a closed storage raises a ConfigurationError, and one of somebody else's whatever it likes
                 _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
                 await self.spill(key, unsaved)  # at once: this process may be killed while the store is down
             except asyncio.CancelledError:
