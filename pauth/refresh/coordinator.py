@@ -28,7 +28,6 @@ from pauth.refresh.records import Records, Stored
 from pauth.refresh.reports import Report, Reporter
 from pauth.refresh.saving import Saver, Unsaved
 from pauth.refresh.shared import shared_over
-from pauth.refresh.stored import StoredGrant
 from pauth.refresh.watching import Watching
 from pauth.storage.base import CoordinatedTokenStorage, RecordKey
 
@@ -283,7 +282,7 @@ class RefreshCoordinator:
 
     async def _offer(self, key: RecordKey, unsaved: Unsaved) -> bool:
         """Offer a token to the store once; gives whether it need not be kept any more."""
-        grant = StoredGrant(unsaved.token)
+        grant = unsaved.grant
         try:
             saved = await self._saver.write(key, unsaved, expires_at=self._records.expires_at(grant))
         except Exception as error:  # noqa: BLE001  # as Saver.insist(): whatever it is, the others are offered too
