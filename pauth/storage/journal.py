@@ -6,9 +6,9 @@ It knows names and bytes only; whoever writes here has sealed the bytes. The fol
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -20,9 +20,10 @@ __all__ = ["SpillJournal"]
 
 T = TypeVar("T")
 
+_log: Final = logging.getLogger("pauth.storage")
+
 _SUFFIX: Final = ".unsaved"
 _MAX_FILES: Final = 10_000
-_THREADS: Final = 2
 
 
 class SpillJournal:
@@ -34,8 +35,6 @@ class SpillJournal:
     def __init__(self, folder: str | Path, store: str) -> None:
         self._folder = os.fspath(folder)
         self._store = store
-        self._process = -1
-        self._threads: Threads
 
     def __repr__(self) -> str:
         return "<SpillJournal>"
@@ -56,10 +55,10 @@ class SpillJournal:
                 raise StorageUnavailable(f"the journal of unsaved tokens has {_MAX_FILES} files; look why the store does not take them")
             folder.replace(name + _SUFFIX, data)
 
-        await self._in_thread(lambda: self._with_folder(work))
+        await _in_thread(lambda: self._with_folder(work))
 
     async def read(self) -> dict[str, bytes]:
-        """What this store's files hold, by name; nothing if there is no folder. Files that no pauth wrote are passed over.
+        """What this store's files hold, by name; nothing if there is no folder. Files that no pauth wrote are passed over, and that is logged.
 
         :raises StorageUnavailable: the folder cannot be read.
         :raises ConfigurationError: the folder is another user's, or others can enter it.
@@ -69,17 +68,15 @@ class SpillJournal:
             found: dict[str, bytes] = {}
             for each in sorted(folder.names()):
                 if each.startswith(f"{self._store}-") and each.endswith(_SUFFIX):
-                    content = None
-                    with suppress(RecordTampered):
-                        content = folder.read(each)
-                    if content is not None:  # else another process has dealt with it
-                        found[each.removesuffix(_SUFFIX)] = bytes(content.data)
+                    data = _read(folder, each)
+                    if data is not None:  # else another process has dealt with it
+                        found[each.removesuffix(_SUFFIX)] = data
             return found
 
         def look() -> dict[str, bytes]:
             return self._with_folder(work) if Path(self._folder).is_dir() else {}
 
-        return await self._in_thread(look)
+        return await _in_thread(look)
 
     async def read_one(self, name: str) -> bytes | None:
         """What a file holds; ``None`` if there is none, or none of pauth's.
@@ -87,20 +84,17 @@ class SpillJournal:
         :raises PAuthError: as :meth:`read`.
         """
 
-        def work(folder: Folder) -> bytes | None:
-            content = None
-            with suppress(RecordTampered):
-                content = folder.read(name + _SUFFIX)
-            return None if content is None else bytes(content.data)
+        def look() -> bytes | None:
+            return self._with_folder(lambda folder: _read(folder, name + _SUFFIX)) if Path(self._folder).is_dir() else None
 
-        return await self._in_thread(lambda: self._with_folder(work) if Path(self._folder).is_dir() else None)
+        return await _in_thread(look)
 
     async def remove(self, name: str) -> None:
         """Forget a file; no error if it is gone.
 
         :raises StorageUnavailable: it could not be removed.
         """
-        await self._in_thread(lambda: self._with_folder(lambda folder: folder.remove(name + _SUFFIX)))
+        await _in_thread(lambda: self._with_folder(lambda folder: folder.remove(name + _SUFFIX)))
 
     def _with_folder(self, work: Callable[[Folder], T]) -> T:
         folder = open_folder(self._folder, what="folder of the journal")
@@ -109,15 +103,24 @@ class SpillJournal:
         finally:
             folder.close()
 
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        if self._process != os.getpid():  # at first, and in a forked child, where the parent's threads are not
-            self._threads = Threads(_THREADS, "pauth-journal")  # not an executor: a token of the program's last moment is written too
-            self._process = os.getpid()
-        problem = ""
-        try:
-            return await self._threads.run(work)
-        except PAuthError:
-            raise
-        except OSError as error:
-            problem = os.strerror(error.errno or 0)
-        raise StorageUnavailable(f"the journal of unsaved tokens could not be used: {problem}")
+
+def _read(folder: Folder, name: str) -> bytes | None:
+    try:
+        content = folder.read(name)
+    except RecordTampered as error:
+        # told, since it may be one of ours: a backup that was put back has other permissions
+        _log.error("a file of the journal of unsaved tokens is passed over: %s", error.message)
+        return None
+    return None if content is None else bytes(content.data)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    # A thread for each piece of work, as there is seldom any; and not an executor's, since a token of the program's last moment is to be written too.
+    threads, problem = Threads(1, "pauth-journal"), ""
+    try:
+        return await threads.run(work)
+    except PAuthError:
+        raise
+    except OSError as error:
+        problem = os.strerror(error.errno or 0)
+    raise StorageUnavailable(f"the journal of unsaved tokens could not be used: {problem}")
