@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 
 from pauth.cli.browser import open_browser
-from pauth.cli.common import Given, common_options, login_argument, user_option
+from pauth.cli.common import Given, common_options, login_argument, not_empty, user_option
 from pauth.cli.logins import KnownLogin, find_login, keep_login
 from pauth.cli.loopback import DEFAULT_REDIRECT_URI, Listener, bind
 from pauth.cli.output import Output, lifetime, moment
@@ -37,8 +37,8 @@ _PATIENCE = 600.0
 @click.command()
 @login_argument(required=True)
 @user_option
-@click.option("--name", "as_name", metavar="NAME", help="What to call the login from now on.  [default: PROVIDER]")
-@click.option("--client-id", help="As registered with the provider.")
+@click.option("--name", "as_name", metavar="NAME", callback=not_empty, help="What to call the login from now on.  [default: PROVIDER]")
+@click.option("--client-id", callback=not_empty, help="As registered with the provider.")
 @click.option("--client-secret-stdin", is_flag=True, help="Read the client secret from standard input.")
 @click.option("--client-secret-file", type=click.Path(dir_okay=False), help="Read the client secret from a file.")
 @click.option("--public", is_flag=True, help="The client has no secret; do not ask for one.")

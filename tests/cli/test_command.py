@@ -19,7 +19,7 @@ from pauth.cli.app import COMMANDS, app
 from pauth.cli.demo import DemoFailed
 from pauth.cli.output import Output
 from pauth.errors import PAuthError
-from tests.cli.kit import Home
+from tests.cli.kit import Home, ServerThread
 
 MISSING = """
 import sys
@@ -175,6 +175,22 @@ def test_every_command_but_the_shows_takes_json_and_the_common_options(home: Hom
     for arguments in [*in_storage, *([name] for name in COMMANDS if name not in {"storage", "demo", "completion"})]:
         text = home.run(*arguments, "--help").out
         assert [option for option in ("--json", "--config", "--storage", "--verbose") if option not in text] == []
+
+
+@pytest.mark.parametrize("name", ["login", "token", "show", "refresh", "revoke", "logout", "doctor"])
+def test_p13_who_is_not_named_is_not_the_user_that_is_meant_by_default(home: Home, work: ServerThread, name: str) -> None:
+    """`--user "$USER_ID"` in a script in which the variable is not set: not the token of somebody else, nor its end."""
+    requests = len(work.server.ledger)
+    for arguments in (["work", "--user", ""], ["work", "--user="], ["work", "-u", ""], [""], ["work", "--config", ""]):
+        done = home.run(name, *arguments)
+        assert (done.code, done.out, "it is empty; name what is meant, or leave it out" in done.err) == (2, "", True), arguments
+    assert len(work.server.ledger) == requests
+    assert len(home.run("list", "--json").json) == 1
+
+
+@pytest.mark.parametrize("option", ["--name", "--client-id"])
+def test_a_login_whose_name_or_client_was_left_empty(home: Home, option: str) -> None:
+    assert home.run("login", "github", option, "").code == 2
 
 
 def test_a_configuration_file_with_a_mistake(home: Home) -> None:
