@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Iterator
 from typing import Final
 
 import click
 
-from pauth.cli.checks import GOOD, NOTE, PROBLEM, Finding, check_browser, check_provider, check_redirect_uri, check_store, check_tokens
+from pauth.cli.checks import (
+    GOOD,
+    NOTE,
+    PROBLEM,
+    Finding,
+    check_browser,
+    check_provider,
+    check_redirect_uri,
+    check_secrecy,
+    check_store,
+    check_tokens,
+)
 from pauth.cli.common import Given, common_options, login_argument, user_option
 from pauth.cli.keys import read_keys
 from pauth.cli.logins import KnownLogin, all_logins, find_login
 from pauth.cli.output import FAILED, table
-from pauth.cli.settings import normal_name
-from pauth.cli.store import key_place_of, place_of
+from pauth.cli.settings import Profile, normal_name
+from pauth.cli.store import has_password, key_place_of, place_of
 from pauth.cli.target import client_of, settled, user_of
 from pauth.errors import PAuthError
 from pauth.storage import CoordinatedTokenStorage
@@ -34,7 +46,7 @@ def doctor(given: Given, *, name: str | None, user: str | None) -> None:
     Of the provider of each login, or of the one that is named: discovery, client, clock, TLS, redirect URI, tokens. A record is written and deleted;
     no secret is sent to anybody. Exit code 1 if there is a problem.
     """
-    found: dict[str, list[Finding]] = {"here": [_configuration(given), *_key(given), check_browser()]}
+    found: dict[str, list[Finding]] = {"here": [*_configuration(given), *_key(given), check_browser()]}
     place = place_of(given.config, given.storage)
     try:
         if not place.is_there and name is None:
@@ -57,10 +69,14 @@ def doctor(given: Given, *, name: str | None, user: str | None) -> None:
         click.get_current_context().exit(FAILED)
 
 
-def _configuration(given: Given) -> Finding:
-    if given.config.path is None:
-        return Finding("configuration", GOOD, "no pauth.toml; flags, environment and what was kept at login are used")
-    return Finding("configuration", GOOD, f"{given.config.path}: {len(given.config.profiles)} profiles")
+def _configuration(given: Given) -> Iterator[Finding]:
+    config = given.config
+    if config.path is None:
+        yield Finding("configuration", GOOD, "no pauth.toml; flags, environment and what was kept at login are used")
+        return
+    yield Finding("configuration", GOOD, f"{config.path}: {len(config.profiles)} profiles")
+    if config.storage is not None and has_password(config.storage):
+        yield from check_secrecy("configuration", config.path, "the password of the storage")
 
 
 def _key(given: Given) -> list[Finding]:
@@ -94,7 +110,9 @@ async def _login_findings(storage: CoordinatedTokenStorage, given: Given, login:
         return [Finding("login", PROBLEM, "no client id is known", f"pauth login {login.name} --client-id …, or put it into pauth.toml")]
     async with client_of(login, storage) as client:
         namespace = client.namespace
+    secret_file = given.config.profiles.get(login.name, Profile()).client_secret_file
     return [
+        *([] if secret_file is None else await asyncio.to_thread(list, check_secrecy("client secret", secret_file, "the client secret"))),
         *[finding async for finding in check_provider(login)],
         await asyncio.to_thread(check_redirect_uri, login),
         await check_tokens(storage, namespace, user_of(given.config, login.name, user)),

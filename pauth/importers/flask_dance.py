@@ -44,8 +44,8 @@ async def from_flask_dance(
     One query reads them, in one snapshot. Whatever else uses the database may go on, but the program that *refreshes* these tokens has to be stopped
     first: what it refreshes afterwards is not in the import, and at many servers the imported refresh token is then dead.
 
-    :param database: the application's database: an engine of SQLAlchemy, or the path of a SQLite file, which is opened to read only. (Beside one in WAL
-        mode SQLite makes its ``-wal`` and ``-shm`` files, if they are not there.)
+    :param database: the application's database: an engine of SQLAlchemy, or the path of a SQLite file, which is opened to read only. (Beside one
+        in WAL mode SQLite makes its ``-wal`` and ``-shm`` files, if they are not there.)
     :param provider: the blueprint's name; rows of others are left alone.
     :param table: the table's name.
     :param user_column: the column that says whose a row is; ``None`` if there is none.
