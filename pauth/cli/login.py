@@ -132,6 +132,8 @@ def _report(output: Output, target: KnownLogin, done: Login) -> None:
 def _given_secret(*, from_stdin: bool, file: str | None) -> Secret | None:
     if from_stdin and file is not None:
         raise click.UsageError("give the client secret once: from standard input, or from a file")
+    if from_stdin and _is_asked():  # a terminal would show what is typed, and who looks on would see it (NA-10)
+        return Secret(click.prompt("Client secret", hide_input=True, err=True))
     if from_stdin:
         return checked_secret(memoryview(sys.stdin.buffer.read(MAX_SECRET + 1)))
     return None if file is None else read_secret_file(file)
