@@ -46,16 +46,18 @@ def doctor(given: Given, *, name: str | None, user: str | None) -> None:
     Of the provider of each login, or of the one that is named: discovery, client, clock, TLS, redirect URI, tokens. A record is written and deleted;
     no secret is sent to anybody. Exit code 1 if there is a problem.
     """
-    found: dict[str, list[Finding]] = {"here": [*_configuration(given), *_key(given), check_browser()]}
+    here = [*_configuration(given), *_key(given), check_browser()]
+    of_logins: dict[str, list[Finding]] = {}
     place = place_of(given.config, given.storage)
     try:
         if not place.is_there and name is None:
-            found["store"] = [Finding("store", NOTE, f"nothing is stored yet in {place.name}", "pauth login PROVIDER")]
+            here.append(Finding("store", NOTE, f"nothing is stored yet in {place.name}", "pauth login PROVIDER"))
         else:
-            found |= given.run(lambda storage: _look(storage, given, name, user), makes=True)
+            store, of_logins = given.run(lambda storage: _look(storage, given, name, user), makes=True)
+            here.append(store)
     except PAuthError as error:
-        found["here"].append(Finding("store", PROBLEM, str(error), "mend what it says; docs/storage.md has the errors of every storage"))
-    found["here"] += found.pop("store", [])
+        here.append(Finding("store", PROBLEM, str(error), "mend what it says; docs/storage.md has the errors of every storage"))
+    found = {"here": [*here, *of_logins.pop("here", [])], **of_logins}  # a login may have any name, this one too
     problems = sum(finding.status == PROBLEM for findings in found.values() for finding in findings)
     document = {where: [dataclasses.asdict(finding) for finding in findings] for where, findings in found.items()}
     rows = [
@@ -91,10 +93,11 @@ def _key(given: Given) -> list[Finding]:
     return [Finding("key", GOOD, f"{keys.primary.key_id.hex()} in {where.name}, and {len(keys.keys) - 1} older ones to read with")]
 
 
-async def _look(storage: CoordinatedTokenStorage, given: Given, name: str | None, user: str | None) -> dict[str, list[Finding]]:
-    found = {"store": [await check_store(storage, place_of(given.config, given.storage).name)]}
-    if found["store"][0].status == PROBLEM:
-        return found
+async def _look(storage: CoordinatedTokenStorage, given: Given, name: str | None, user: str | None) -> tuple[Finding, dict[str, list[Finding]]]:
+    """What is found of the store, and of each login."""
+    store, found = await check_store(storage, place_of(given.config, given.storage).name), dict[str, list[Finding]]()
+    if store.status == PROBLEM:
+        return store, found
     names = [normal_name(name)] if name else sorted({login.name async for login in all_logins(storage)} | given.config.profiles.keys())
     for each in names:
         try:
@@ -102,7 +105,7 @@ async def _look(storage: CoordinatedTokenStorage, given: Given, name: str | None
             found[each] = await _login_findings(storage, given, login, user)
         except PAuthError as error:
             found[each] = [Finding("login", PROBLEM, str(error), "mend what it says")]
-    return found
+    return store, found
 
 
 async def _login_findings(storage: CoordinatedTokenStorage, given: Given, login: KnownLogin, user: str | None) -> list[Finding]:

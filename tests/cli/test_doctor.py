@@ -144,6 +144,17 @@ def test_a_password_that_everybody_can_read(home: Home, password: str, notes: in
     assert "chmod o-r" not in home.run("doctor", "--json").out
 
 
+def test_a_login_may_have_any_name(home: Home, site: Site) -> None:
+    """Nothing that is found takes the place of anything else."""
+    home.configure("".join(f'[profiles.{name}]\nprovider = "{site.issuer}"\nclient_id = "x"\n' for name in ("here", "store", "work")))
+    assert home.run("storage", "bench", "--seconds", "0.01").code == 0, "which makes the storage"
+    found = home.run("doctor", "--json").json["findings"]
+    topics = {where: [finding["topic"] for finding in findings] for where, findings in found.items()}
+    assert list(topics) == ["here", "store", "work"]
+    assert topics["store"] == topics["work"]
+    assert topics["here"] == ["configuration", "key", "browser", "store", *topics["work"]]
+
+
 def test_a_server_that_is_not_there(home: Home) -> None:
     with Site() as gone:
         pass
