@@ -23,12 +23,16 @@ _MISSING: Final = [name for name in ("sqlalchemy", "greenlet") if find_spec(name
 if TYPE_CHECKING or not _MISSING:
     import sqlalchemy as sql
     from sqlalchemy import URL
+    from sqlalchemy.event import listen
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 __all__ = ["from_flask_dance"]
 
 _PAGE = 256
+
+_PLAIN: Final = frozenset({str, int, bool, float, bytes, bytearray, memoryview})
+"""Of these text and whole numbers are user ids and the others are none; of all else the text is one, of a UUID for example."""
 
 
 async def from_flask_dance(
@@ -84,7 +88,7 @@ def _engine_of_file(path: Secret) -> AsyncEngine:
         raise ConfigurationError("reading a SQLite file needs aiosqlite, which is not installed: pip install 'pauth[sql]'")
     name = Path(absolute_path(path.reveal())).as_uri()
     engine = create_async_engine(URL.create("sqlite+aiosqlite", database=name, query={"mode": "ro", "uri": "true"}))
-    sql.event.listen(engine.sync_engine, "connect", _read_any_text)
+    listen(engine.sync_engine, "connect", _read_any_text)
     return engine
 
 
@@ -112,9 +116,7 @@ def _read(number: int, row: Any, default: str | None) -> Entry:
     where = f"row {number}"
     if whose is None and default is None:
         return Problem(where, "it is nobody's: its user is NULL; say whose it is with user_id=")
-    if not isinstance(whose, (str, int, float, bytes, bytearray, memoryview)):  # of these only text and whole numbers are ids
-        whose = default if whose is None else str(whose)  # a UUID
-    user_id = user_id_of(whose)
+    user_id = user_id_of(default if whose is None else whose if type(whose) in _PLAIN else str(whose))
     if user_id is None:
         return Problem(where, "its user id is empty, too long or no text")
     members = json_object(data)

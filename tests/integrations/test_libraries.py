@@ -207,10 +207,12 @@ async def test_a_stranger_cannot_hide_behind_how_a_url_is_written(client: OAuth2
 async def test_a_stranger_cannot_hide_behind_a_zero(client: OAuth2Client, token: Token) -> None:
     """RQ-2: `:0443`, which is another URL object than `:443`, and the same server."""
     async with AsyncExitStack() as stack:
+        served: list[Resource] = []
         for port in range(9000, 9999):  # of four digits: one that has five of them already would be none with a zero
             with suppress(OSError):
-                api = await stack.enter_async_context(resource(port=port))
+                served.append(await stack.enter_async_context(resource(port=port)))
                 break
+        (api,) = served
         stranger = await stack.enter_async_context(resource("localhost"))
         bearer = TokenMiddleware(client, "alice", origins=api.origin)
         async with aiohttp.ClientSession(middlewares=[bearer], requote_redirect_url=False) as session:
