@@ -15,7 +15,7 @@ from pauth.cli.common import Given, common_options, run_on
 from pauth.cli.keys import ENVIRONMENT, KeyPlace, read_keys, save_keys
 from pauth.cli.output import FAILED, table
 from pauth.cli.settings import LOGINS
-from pauth.cli.store import Place, check_argument, key_place_of, open_place, place_of
+from pauth.cli.store import key_place_of, open_place, place_of, target_of
 from pauth.errors import ConfigurationError, PAuthError
 from pauth.refresh.stored import read_grant
 from pauth.secret import Secret
@@ -83,7 +83,7 @@ def migrate(given: Given, *, target: Secret, target_key_env: str | None, namespa
     have a record, the one that was written later wins. It can be run again, and only copies what is new.
     """
     source = place_of(given.config, given.storage)
-    url = check_argument(target)
+    copy_to = target_of(target)
     source_keys = None if (kept := key_place_of(source, given.config)) is None else read_keys(kept)
     keys = source_keys if target_key_env is None else _keys_in(target_key_env)
     failures: list[str] = []
@@ -101,7 +101,7 @@ def migrate(given: Given, *, target: Secret, target_key_env: str | None, namespa
                     on_failure=lambda key, error: failures.append(f"{key.user_id}: {error}"),
                 )
 
-    destination = open_place(Place("", url), given.config, keys=keys)
+    destination = open_place(copy_to, given.config, keys=keys)
     report = given.run(copy)
     _tell(given, failures)
     document: dict[str, Any] = {**dataclasses.asdict(report), "verified": report.verified}
