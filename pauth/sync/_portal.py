@@ -37,7 +37,7 @@ _log: Final = logging.getLogger("pauth.sync")
 T = TypeVar("T")
 
 _LOOK_EVERY: Final = 1.0
-"""Seconds for which a caller waits without looking up: on Windows, Ctrl-C is only noticed then."""
+"""Seconds for which a thread waits without looking up: sometimes, and on Windows always, Ctrl-C is only noticed then."""
 
 _EXIT_PATIENCE: Final = 30.0
 """Seconds that the end of the program waits for refreshes under way, and for connections to close. Ctrl-C ends it at once."""
@@ -241,7 +241,9 @@ class Portal:
         :param closers: one group after the other.
         """
         self.soon(lambda: self._background.add(self._loop.create_task(self._wind_up(closers))))
-        self._thread.join(_EXIT_PATIENCE)
+        until = time.monotonic() + _EXIT_PATIENCE
+        while self._thread.is_alive() and time.monotonic() < until:
+            self._thread.join(_LOOK_EVERY)  # a Ctrl-C that comes just before it waits is only noticed afterwards
 
     async def _wind_up(self, closers: Sequence[Sequence[Closer]]) -> None:
         try:
