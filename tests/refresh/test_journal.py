@@ -17,7 +17,7 @@ from pauth.core.token import Token, token_to_dict
 from pauth.errors import ReauthorizationRequired, StorageUnavailable
 from pauth.events import TokenRecovered, TokenUnsaved
 from pauth.refresh import saving
-from pauth.storage import MemoryTokenStorage
+from pauth.storage import MemoryTokenStorage, RecordKey
 from tests.refresh.journal_kit import CRYPTO, Database, dies, files, spill
 from tests.refresh.kit import KEY, passing, stored, stored_token, until
 from tests.refresh.rotating import Rotating
@@ -187,7 +187,11 @@ async def test_p18_what_a_newer_version_keeps_with_the_grant_is_kept_too(
 ) -> None:
     if writer == "an earlier one":
         whole = saving._to_payload  # pyright: ignore[reportPrivateUsage]
-        monkeypatch.setattr(saving, "_to_payload", lambda *given: {name: value for name, value in whole(*given).items() if name != "others"})
+
+        def as_before(key: RecordKey, unsaved: saving.Unsaved) -> dict[str, Any]:
+            return {name: value for name, value in whole(key, unsaved).items() if name != "others"}
+
+        monkeypatch.setattr(saving, "_to_payload", as_before)
     process = rotating.elsewhere(down, journal=tmp_path / "journal")
     token = rotating.issue()
     await down.replace(KEY, token_to_dict(token) | {"sender_key": "CANARY-key"}, expected_version=0)
