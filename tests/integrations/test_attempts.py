@@ -231,7 +231,7 @@ def test_a_budget_is_one_customer_s_and_fills_again(monkeypatch: pytest.MonkeyPa
     assert [budget.take("198.51.100.1") for _ in range(3)] == [True, True, False]
     monkeypatch.setattr("pauth.integrations._budget._MAX_ADDRESSES", 3)
     for number in range(10):
-        budget.take(f"192.0.2.{number}")
+        assert [budget.take(f"192.0.2.{number}") for _ in range(3)] == [True, True, False], "who comes last is counted: the oldest goes"
     assert len(budget) == 3  # P19
 
 
