@@ -259,7 +259,7 @@ def test_a_store_that_cannot_be_used(home: Home, work: ServerThread) -> None:
     home.tokens.chmod(0o755)
     done = home.run("doctor", "--json")
     (store,) = [finding for finding in done.json["findings"]["here"] if finding["topic"] == "store"]
-    assert (done.code, store["status"], "chmod 700 it" in store["text"], "work" in done.json["findings"]) == (1, "problem", True, False)
+    assert (done.code, store["status"], "chmod 700 " in store["text"], "work" in done.json["findings"]) == (1, "problem", True, False)
 
 
 def test_a_store_that_forgets(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
