@@ -11,6 +11,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line and leave the process with its exit code."""
+    _check_streams()
     if sys.argv[1:2] == ["token"] and _token_was_printed():
         return
     try:
@@ -42,4 +43,16 @@ def _token_was_printed() -> bool:
     except BrokenPipeError:  # nobody reads any more, and Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    return True
+    except OSError as error:
+        problem = os.strerror(error.errno or 0)
+    else:
+        return True
+    sys.exit(f"Error: the token could not be written: {problem}")
+
+
+def _check_streams() -> None:
+    """A result that would be printed to nobody is none: end before anything is done for it. Python has ``None`` for a stream that is closed."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # for the life of the process
+    if sys.stdout is None:
+        sys.exit("Error: standard output is closed; there is nowhere to print the result")

@@ -9,22 +9,22 @@ from typing import Final
 import click
 
 from pauth.cli.checks import GOOD, NOTE, PROBLEM, Finding, check_browser, check_provider, check_redirect_uri, check_store, check_tokens
-from pauth.cli.common import Given, common_options, login_argument, user_option
+from pauth.cli.common import Given, common_options, login_argument, run_on, user_option
 from pauth.cli.keys import read_keys
 from pauth.cli.logins import KnownLogin, all_logins, find_login
 from pauth.cli.output import FAILED, table
 from pauth.cli.settings import normal_name
 from pauth.cli.store import key_place_of, place_of
-from pauth.cli.target import client_of, settled, user_of
+from pauth.cli.target import client_of, server_of, settled, user_of
 from pauth.errors import PAuthError
-from pauth.storage import CoordinatedTokenStorage
+from pauth.storage import CoordinatedTokenStorage, MemoryTokenStorage
 
 __all__ = ["doctor"]
 
 _MARKS: Final = {GOOD: "✓", NOTE: "!", PROBLEM: "✗"}
 
 
-@click.command()
+@click.command(short_help="Say what is wrong, and what to do about it.")
 @login_argument()
 @user_option
 @common_options
@@ -37,10 +37,11 @@ def doctor(given: Given, *, name: str | None, user: str | None) -> None:
     found: dict[str, list[Finding]] = {"here": [_configuration(given), *_key(given), check_browser()]}
     place = place_of(given.config, given.storage)
     try:
-        if not place.is_there and name is None:
+        if place.is_there:
+            found |= given.run(lambda storage: _look(storage, given, name, user))
+        else:  # nothing is made for looking
             found["store"] = [Finding("store", NOTE, f"nothing is stored yet in {place.name}", "pauth login PROVIDER")]
-        else:
-            found |= given.run(lambda storage: _look(storage, given, name, user), makes=True)
+            found |= run_on(MemoryTokenStorage(), lambda storage: _look_at_logins(storage, given, name, user))
     except PAuthError as error:
         found["here"].append(Finding("store", PROBLEM, str(error), "mend what it says; docs/storage.md has the errors of every storage"))
     found["here"] += found.pop("store", [])
@@ -60,25 +61,35 @@ def doctor(given: Given, *, name: str | None, user: str | None) -> None:
 def _configuration(given: Given) -> Finding:
     if given.config.path is None:
         return Finding("configuration", GOOD, "no pauth.toml; flags, environment and what was kept at login are used")
-    return Finding("configuration", GOOD, f"{given.config.path}: {len(given.config.profiles)} profiles")
+    return Finding(
+        "configuration", GOOD, f"{given.config.path}: {len(given.config.profiles)} profile{'' if len(given.config.profiles) == 1 else 's'}"
+    )
 
 
 def _key(given: Given) -> list[Finding]:
     """Where the key is, and that it is one."""
+    place = place_of(given.config, given.storage)
     try:
-        where = key_place_of(place_of(given.config, given.storage), given.config)
+        where = key_place_of(place, given.config)
         keys = None if where is None else read_keys(where)
     except PAuthError as error:
         return [Finding("key", PROBLEM, str(error), "mend what it says; without the key nothing that is stored can be read")]
+    if keys is None and place.url is None and place.is_there:
+        return []  # it is lost: what the store says of it counts
     if where is None or keys is None:
         return [Finding("key", NOTE, "there is none yet; the command line's own is made at the first login", "")]
-    return [Finding("key", GOOD, f"{keys.primary.key_id.hex()} in {where.name}, and {len(keys.keys) - 1} older ones to read with")]
+    older = len(keys.keys) - 1
+    more = f", and {older} older one{'' if older == 1 else 's'} to read with" if older else ""
+    return [Finding("key", GOOD, f"{keys.primary.key_id.hex()} in {where.name}{more}")]
 
 
 async def _look(storage: CoordinatedTokenStorage, given: Given, name: str | None, user: str | None) -> dict[str, list[Finding]]:
     found = {"store": [await check_store(storage, place_of(given.config, given.storage).name)]}
-    if found["store"][0].status == PROBLEM:
-        return found
+    return found if found["store"][0].status == PROBLEM else found | await _look_at_logins(storage, given, name, user)
+
+
+async def _look_at_logins(storage: CoordinatedTokenStorage, given: Given, name: str | None, user: str | None) -> dict[str, list[Finding]]:
+    found: dict[str, list[Finding]] = {}
     names = [normal_name(name)] if name else sorted({login.name async for login in all_logins(storage)} | given.config.profiles.keys())
     for each in names:
         try:
@@ -90,6 +101,7 @@ async def _look(storage: CoordinatedTokenStorage, given: Given, name: str | None
 
 
 async def _login_findings(storage: CoordinatedTokenStorage, given: Given, login: KnownLogin, user: str | None) -> list[Finding]:
+    server_of(login)  # a name that is none is the first thing to mend
     if not login.client_id:
         return [Finding("login", PROBLEM, "no client id is known", f"pauth login {login.name} --client-id …, or put it into pauth.toml")]
     async with client_of(login, storage) as client:

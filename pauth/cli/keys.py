@@ -81,9 +81,10 @@ def made_keys(config: Config, *, store_exists: bool) -> Keyring:
     if found is not None:
         return found
     if store_exists:
+        where = f"{default_key_path()} and in {place.name}" if place is SYSTEM_KEYRING and config.key == "auto" else place.name
         raise ConfigurationError(
-            f"the encryption key of the stored tokens was looked for in {place.name} and is not there; "
-            "set PAUTH_ENCRYPTION_KEY, or log in at the desktop whose keyring has it"
+            f"the encryption key of the stored tokens was looked for in {where} and is not there; "
+            "put the key file back, set PAUTH_ENCRYPTION_KEY, or log in at the desktop whose keyring has it"
         )
     if place.path is not None:
         return keyring_from_file(place.path)

@@ -61,16 +61,26 @@ class Output:
         :param text: for people.
         """
         if self.as_json:
-            print(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
+            self.line(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
         elif isinstance(text, Table):
-            self.out.print(text)
+            with _written():
+                self.out.print(text)
         else:
             self.say(text)
 
     def say(self, text: str) -> None:
         """Print a line for people; nothing where programs read."""
         if not self.as_json:
-            self.out.print(Text(printable(text)), soft_wrap=True)
+            with _written():
+                self.out.print(Text(printable(text)), soft_wrap=True)
+
+    def line(self, text: str) -> None:
+        """Print a line as it is, for programs.
+
+        :raises CheckFailed: it could not be written.
+        """
+        with _written():
+            print(text, flush=True)
 
     def tell(self, *lines: str) -> None:
         """Print lines beside the result: what is going on, what the user has to do. A line break in one of them becomes a space."""
@@ -80,7 +90,8 @@ class Output:
     def error(self, error: PAuthError) -> None:
         """Print an error, as text or as a JSON object, on standard error."""
         if not self.as_json:
-            self.tell(f"Error: {error}" + (f" (the server says: {error.error_description})" if error.error_description else ""))
+            said = error.error_description
+            self.tell(f"Error: {error}" + (f" (the server says: {said})" if said and said not in str(error) else ""))
             return
         members = {
             "type": type(error).__name__,
@@ -109,9 +120,22 @@ class Output:
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+@contextmanager
+def _written() -> Generator[None]:
+    """See that a result that cannot be written (a full disk) ends the command with an error and without a traceback."""
+    try:
+        yield
+        return
+    except BrokenPipeError:  # who reads has had enough: click ends the command
+        raise
+    except OSError as error:
+        problem = os.strerror(error.errno or 0)
+    raise CheckFailed(f"the result could not be written: {problem}; what was done is done")
+
+
+def table(columns: Iterable[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> Table:
     """A table of plain text: nothing in it is markup, and nothing is obeyed by a terminal."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    made = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
     for name in columns:
         made.add_column(name, overflow="fold")
     for row in rows:

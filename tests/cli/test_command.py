@@ -50,6 +50,18 @@ def test_help(option: str) -> None:
     assert "Exit code 1 if anything did not go as it should." in " ".join(about_demo.output.split())
 
 
+def test_the_help_says_each_command_in_full() -> None:
+    """At 80 columns; and examples stand on lines of their own."""
+    for arguments in (["--help"], ["storage", "--help"]):
+        listing = CliRunner().invoke(app, arguments, terminal_width=80).output.partition("Commands:")[2]
+        assert listing.count("\n") > 4
+        assert "..." not in listing
+    for name in ("login", "token", "completion"):
+        lines = CliRunner().invoke(app, [name, "--help"], terminal_width=80).output.splitlines()
+        assert any(line.startswith("  pauth ") or "pauth completion bash" in line for line in lines)
+        assert not any("\\b" in line or "\b" in line for line in lines)
+
+
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["pauth", "--version"])
     with pytest.raises(SystemExit) as left:

@@ -158,7 +158,7 @@ def test_na8_the_user_says_no(home: Home, double: ServerThread, browser: Browser
     browser.options["deny"] = True
     done = home.run("login", double.server.issuer, "--client-id", CLIENT_ID)
     assert (done.code, done.out) == (4, "")
-    assert "Error: the server refused the login: access_denied (the user said no); start the login again" in done.err
+    assert done.err.splitlines()[-1] == "Error: the server refused the login: access_denied (the user said no); start the login again"
     browser.join()
     ((status, page),) = browser.pages
     assert (status, "The login failed" in page, "said no" in page) == (400, True, False)

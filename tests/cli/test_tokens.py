@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -117,6 +118,16 @@ def test_a_server_that_does_not_answer(home: Home, work: ServerThread) -> None:
     assert (done.error["type"], done.error["remedy"], done.error["status"], done.error["retry_after"]) == ("ProviderUnavailable", "retry", 429, 17.0)
 
 
+def test_an_error_is_one_line_and_no_log_beside_it(home: Home, work: ServerThread) -> None:
+    """In a process of its own, where nobody has set up logging; a program reads the line as JSON."""
+    work.server.script("token", faults.status(503), times=None)
+    done = home.process("refresh", "work", "--json")
+    assert (done.code, done.out, len(done.err.splitlines())) == (5, "", 1)
+    assert done.error["type"] == "ProviderUnavailable"
+    done = home.process("refresh", "work", "--verbose")
+    assert "pauth.events: refresh_failed" in done.err
+
+
 def test_a_client_that_the_server_does_not_know_any_more(home: Home, work: ServerThread) -> None:
     home.expire()
     work.server.register_client(CLIENT_ID, "CANARY-changed", redirect_uris=["http://127.0.0.1/callback"])
@@ -178,6 +189,7 @@ def test_show_says_everything_but_the_secrets(home: Home, work: ServerThread) ->
         "refreshable": True,
     }
     text = home.run("show", "work").out
+    assert text.startswith("login ")
     assert "access token" in text
     assert text.count("kept, not shown") == 3
     assert "(valid for 60 min)" in text
@@ -241,6 +253,34 @@ def test_list_shows_records_that_cannot_be_decrypted(home: Home, work: ServerThr
     (row,) = done.json
     assert "failed authentication" in row["error"]
     assert home.run("show", "work").code == 3
+
+
+def test_list_tells_once_of_records_of_nobody_known(home: Home, work: ServerThread) -> None:
+    for file in home.tokens.rglob("*.token"):
+        file.write_bytes(b"noise" * 50)
+    done = home.process("list")
+    assert (done.code, done.err.count("records in the token folder that cannot be read: 2;")) == (0, 1)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is full")
+@pytest.mark.parametrize("arguments", [["token", "work"], ["token", "work", "--header"], ["list"], ["list", "--json"], ["storage", "check"]])
+def test_a_result_that_cannot_be_written_is_an_error(home: Home, plain_work: ServerThread, arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        process = home.start(*arguments, stdout=full)
+        _, err = process.communicate()
+    assert process.returncode == 1
+    line = json.loads(err)["error"]["message"] if "--json" in arguments else err
+    assert "could not be written: No space left on device" in line
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows starts no program with a closed stream")
+@pytest.mark.parametrize("arguments", [["token", "work"], ["list"]])
+def test_a_closed_standard_output_is_an_error(home: Home, plain_work: ServerThread, arguments: list[str]) -> None:
+    command, environment = home.command(*arguments)
+    for closed, message in ((">&-", "Error: standard output is closed; there is nowhere to print the result\n"), (">&- 2>&-", "")):
+        done = subprocess.run(["/bin/sh", "-c", f'"$@" {closed}', "sh", *command], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
 
 
 def test_what_is_kept_of_a_login_by_a_newer_version(home: Home, work: ServerThread) -> None:
