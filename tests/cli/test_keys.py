@@ -87,7 +87,7 @@ def test_no_new_key_is_made_for_a_store_that_has_one() -> None:
     for backend in (None, fake_keyring.Good):
         if backend is not None:
             use(backend)
-        with pytest.raises(ConfigurationError, match="encryption.key and in the system keyring and is not there; put the key file back"):
+        with pytest.raises(ConfigurationError, match=r"encryption\.key and in the system keyring and is not there; put the key file back"):
             made_keys(Config(), store_exists=True)
     assert kept() is None
 

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,10 +263,10 @@ def test_list_tells_once_of_records_of_nobody_known(home: Home, work: ServerThre
     assert (done.code, done.err.count("records in the token folder that cannot be read: 2;")) == (0, 1)
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is full")
 @pytest.mark.parametrize("arguments", [["token", "work"], ["token", "work", "--header"], ["list"], ["list", "--json"], ["storage", "check"]])
 def test_a_result_that_cannot_be_written_is_an_error(home: Home, plain_work: ServerThread, arguments: list[str]) -> None:
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         process = home.start(*arguments, stdout=full)
         _, err = process.communicate()
     assert process.returncode == 1
