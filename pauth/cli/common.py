@@ -20,7 +20,7 @@ from pauth.providers import Providers
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
 
-__all__ = ["Given", "PauthGroup", "common_options", "login_argument", "run_on", "user_option"]
+__all__ = ["Given", "PauthGroup", "common_options", "complete_login", "login_argument", "run_on", "user_option"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,6 +45,11 @@ class Given:
         """
         place = place_of(self.config, self.storage) if makes else self.existing_place()
         return run_on(open_place(place, self.config), work)  # keys are read here, where blocking harms nobody
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the storage that the settings mean is there. Blocks for a moment."""
+        return place_of(self.config, self.storage).is_there
 
     def existing_place(self) -> Place:
         """Where the settings put the tokens. Blocks for a moment.
@@ -115,7 +120,7 @@ def _warnings_told(output: Output) -> Generator[None]:
         logger.removeHandler(told)
 
 
-def _complete_login(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_login(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Names of logins for the shell: presets and profiles. The store is not asked: its key may be in a keyring that asks for a password."""
     del context, parameter
     names = {preset.name for preset in Providers.all()}
@@ -126,7 +131,7 @@ def _complete_login(context: click.Context, parameter: click.Parameter, incomple
 
 def login_argument(*, required: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """The argument that names a login."""
-    return click.argument("name", required=required, metavar="PROVIDER" if required else "[LOGIN]", shell_complete=_complete_login)
+    return click.argument("name", required=required, metavar="PROVIDER" if required else "[LOGIN]", shell_complete=complete_login)
 
 
 user_option: Final = click.option("--user", "-u", help="Whose tokens: the user id they are kept under.  [default: the login's name]")
