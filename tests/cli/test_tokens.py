@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -273,6 +274,24 @@ def test_a_result_that_cannot_be_written_is_an_error(home: Home, plain_work: Ser
     line = json.loads(err)["error"]["message"] if "--json" in arguments else err
     assert "could not be written: No space left on device" in line
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["token", "work", "--header"], ["list"], ["list", "--json"]])
+def test_nobody_reads_what_is_printed(home: Home, plain_work: ServerThread, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed pipe ends it quietly."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = home.start(*arguments, stdout=writing)
+    os.close(writing)
+    _, err = process.communicate()
+    assert (process.returncode, err) == (1, "")
+
+    def closed(*_: object, **__: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "nobody reads")
+
+    monkeypatch.setattr("builtins.print", closed)
+    if arguments != ["list"]:
+        assert home.run(*arguments).code == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="Windows starts no program with a closed stream")
