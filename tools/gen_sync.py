@@ -153,7 +153,10 @@ class Generator:
         return found
 
     def _others(self, expected: Collection[Path]) -> list[Path]:
-        return [path for path in sorted((self._root / FOLDER).rglob("*.py")) if path not in expected and path.name not in self._by_hand]
+        folder = self._root / FOLDER
+        known = {*expected, *(folder / name for name in self._by_hand)}
+        # A stub beside a module is what type checkers read in its place.
+        return [path for path in sorted(folder.rglob("*.py*")) if path.suffix in {".py", ".pyi"} and path not in known]
 
 
 def main(arguments: Sequence[str], generator: Generator | None = None) -> int:

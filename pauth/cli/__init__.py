@@ -8,12 +8,27 @@ from io import TextIOWrapper
 
 __all__ = ["main"]
 
+_INTERRUPTED = 130
+
 
 def main() -> None:
     """Run the command line and leave the process with its exit code."""
-    _check_streams()
-    if sys.argv[1:2] == ["token"] and _token_was_printed():
-        return
+    _open_what_is_closed()
+    failure = None
+    try:
+        if sys.argv[1:2] != ["token"] or not _token_was_printed():
+            _run()
+    except KeyboardInterrupt:  # before a command has begun: while it is loaded
+        sys.exit(_INTERRUPTED)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        failure = error  # of standard output or standard error: all others have a name, or are an error of pauth
+    finally:
+        _flush(failure)
+
+
+def _run() -> None:
     try:
         from pauth.cli.app import app
     except ModuleNotFoundError as missing:
@@ -38,21 +53,29 @@ def _token_was_printed() -> bool:
         gc.enable()
         return False
     gc.freeze()  # nor does the end of the interpreter have to look for cycles
+    print(token.reveal())
+    return True
+
+
+def _open_what_is_closed() -> None:
+    """Let standard streams that a daemon or a shell has closed lead nowhere.
+
+    Nothing can be asked of or printed to a ``None``; and the next file that is opened, one with tokens perhaps, would get the number of the missing
+    one and all that a library writes to it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: that of the missing one
+            setattr(sys, name, open(opened, mode, encoding="utf-8", closefd=False))  # noqa: SIM115  # for as long as the process lives
+
+
+def _flush(failure: OSError | None) -> None:
+    """Write what is still to be written, and say so if that cannot be, or could not: whatever the command has done, its result is lost."""
     try:
-        print(token.reveal(), flush=True)
-    except BrokenPipeError:  # nobody reads any more, and Python would complain once more at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        sys.stdout.flush()
     except OSError as error:
-        problem = os.strerror(error.errno or 0)
-    else:
-        return True
-    sys.exit(f"Error: the token could not be written: {problem}")
-
-
-def _check_streams() -> None:
-    """A result that would be printed to nobody is none: end before anything is done for it. Python has ``None`` for a stream that is closed."""
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # for the life of the process
-    if sys.stdout is None:
-        sys.exit("Error: standard output is closed; there is nowhere to print the result")
+        failure = error
+    if failure is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more at its end
+        # nobody reads any more: that is not worth a word
+        sys.exit(1 if isinstance(failure, BrokenPipeError) else f"Error: the output could not be written: {failure.strerror}")

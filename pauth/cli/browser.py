@@ -23,13 +23,16 @@ __all__ = ["browser_named", "can_be_opened", "open_browser"]
 
 _MAX_URL: Final = 16 * 1024
 # What RFC 3986 allows in a query, percent-encoded; no quote, space, control or non-ASCII character.
-_QUERY: Final = re.compile(r"(?:[A-Za-z0-9\-._~:/?@!$&()*+,;=]|%[0-9A-Fa-f]{2})*")
+_QUERY: Final = re.compile(r"(?:[A-Za-z0-9\-._~:/?@&+,=]|%[0-9A-Fa-f]{2})*")
+# We use no shell; what we start may: wslview hands the URL to PowerShell, which computes $(…) also in quotes (CVE-2025-6514), and BROWSER may be a
+# script. No login needs one of these, and an address that is not opened is shown all the same.
+_SHELL: Final = frozenset("$!'()*;")
 
 
 def can_be_opened(url: str) -> bool:
     """Whether ``url`` may be given to a browser: ``https``, or ``http`` to this machine; nothing that any program could take for something else."""
     base, _, query = url.partition("?")
-    return url_problem(base) is None and "'" not in base and _QUERY.fullmatch(query) is not None and len(url) <= _MAX_URL
+    return url_problem(base) is None and not _SHELL & set(base) and _QUERY.fullmatch(query) is not None and len(url) <= _MAX_URL
 
 
 def browser_named() -> str | None:

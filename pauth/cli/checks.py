@@ -7,6 +7,7 @@ import email.utils
 import os
 import secrets
 import ssl
+import stat
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -27,7 +28,18 @@ from pauth.server.directory import ServerDirectory
 from pauth.storage import CoordinatedTokenStorage, Record, RecordKey
 from pauth.transport import Transport
 
-__all__ = ["GOOD", "NOTE", "PROBLEM", "Finding", "check_browser", "check_provider", "check_redirect_uri", "check_store", "check_tokens"]
+__all__ = [
+    "GOOD",
+    "NOTE",
+    "PROBLEM",
+    "Finding",
+    "check_browser",
+    "check_provider",
+    "check_redirect_uri",
+    "check_secrecy",
+    "check_store",
+    "check_tokens",
+]
 
 GOOD: Final = "ok"
 NOTE: Final = "note"
@@ -66,6 +78,16 @@ async def check_store(storage: CoordinatedTokenStorage, name: str) -> Finding:
     if written is None or read is None or dict(read.tokens) != _PROBE or not removed:
         return Finding("store", PROBLEM, f"{name} did not give back what was written to it", "use another storage, or look into this one's logs")
     return Finding("store", GOOD, f"{name}: writes, reads and deletes; {count} records")
+
+
+def check_secrecy(topic: str, path: str, what: str) -> Iterator[Finding]:
+    """Whether everybody on this machine can read a file with a secret in it. Blocks for a moment.
+
+    It is used all the same: a container has such files, and nobody else.
+    """
+    with suppress(OSError):  # whoever wants to read it says so
+        if hasattr(os, "geteuid") and stat.S_IMODE(os.stat(path).st_mode) & 0o004:  # noqa: PTH116
+            yield Finding(topic, NOTE, f"everybody on this machine can read {path}, which holds {what}", f"chmod o-r {path}")
 
 
 def check_browser() -> Finding:

@@ -20,7 +20,7 @@ from pauth.providers import Providers
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
 
-__all__ = ["Given", "PauthGroup", "common_options", "complete_login", "login_argument", "run_on", "user_option"]
+__all__ = ["Given", "PauthGroup", "common_options", "complete_login", "login_argument", "not_empty", "run_on", "user_option"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,11 +72,24 @@ def run_on(storage: CoordinatedTokenStorage, work: Callable[[CoordinatedTokenSto
     return asyncio.run(session())
 
 
+def not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty text: it comes from a variable of a script that is not set, and who is not named must not become somebody else.
+
+    :raises click.BadParameter: it is empty.
+    """
+    del context
+    if value == "":
+        raise click.BadParameter("it is empty; name what is meant, or leave it out", param=parameter)
+    return value
+
+
 def common_options(command: Callable[Concatenate[Given, P], R]) -> Callable[P, R]:
     """Give a command the options that all have."""
 
     @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-    @click.option("--config", "config_path", type=click.Path(dir_okay=False), help="Use this file instead of the user's own pauth.toml.")
+    @click.option(
+        "--config", "config_path", type=click.Path(dir_okay=False), callback=not_empty, help="Use this file instead of the user's own pauth.toml."
+    )
     @click.option("--storage", type=Secret, metavar="URL", help="Use the tokens in this storage: a URL, or env:NAME for a variable that holds one.")
     @click.option("--verbose", "-v", is_flag=True, help="Tell on standard error what goes on.")
     @functools.wraps(command)
@@ -131,10 +144,13 @@ def complete_login(context: click.Context, parameter: click.Parameter, incomplet
 
 def login_argument(*, required: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """The argument that names a login."""
-    return click.argument("name", required=required, metavar="PROVIDER" if required else "[LOGIN]", shell_complete=complete_login)
+    metavar = "PROVIDER" if required else "[LOGIN]"
+    return click.argument("name", required=required, metavar=metavar, callback=not_empty, shell_complete=complete_login)
 
 
-user_option: Final = click.option("--user", "-u", help="Whose tokens: the user id they are kept under.  [default: the login's name]")
+user_option: Final = click.option(
+    "--user", "-u", callback=not_empty, help="Whose tokens: the user id they are kept under.  [default: the login's name]"
+)
 
 
 class PauthGroup(click.Group):

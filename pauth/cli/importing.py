@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias, cast
 
 import click
 
-from pauth.cli.common import Given, common_options, login_argument, run_on
+from pauth.cli.common import Given, common_options, login_argument, not_empty, run_on
 from pauth.cli.logins import KnownLogin, find_login, keep_login
 from pauth.cli.output import FAILED
 from pauth.cli.target import client_of, settled, user_of, which
@@ -49,12 +49,14 @@ _MOST_SHOWN: Final = 20
 @click.argument("form", metavar="FORMAT", type=click.Choice(_FORMATS))
 @click.argument("path", metavar="FILE", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @login_argument()
-@click.option("--user", "-u", help="Whose it is, if FILE holds one token or does not say.  [default of one token: the login's name]")
+@click.option(
+    "--user", "-u", callback=not_empty, help="Whose it is, if FILE holds one token or does not say.  [default of one token: the login's name]"
+)
 @click.option("--dry-run", is_flag=True, help="Write nothing, and say what would be written.")
 @click.option("--overwrite", is_flag=True, help="Replace the tokens of users who have others already.")
-@click.option("--provider", "blueprint", metavar="NAME", help="flask-dance: the blueprint's name.  [default: the login's name]")
-@click.option("--table", default="flask_dance_oauth", show_default=True, help="flask-dance: the table's name.")
-@click.option("--user-column", default="user_id", show_default=True, help="flask-dance: the column that says whose a row is.")
+@click.option("--provider", "blueprint", metavar="NAME", callback=not_empty, help="flask-dance: the blueprint's name.  [default: the login's name]")
+@click.option("--table", callback=not_empty, default="flask_dance_oauth", show_default=True, help="flask-dance: the table's name.")
+@click.option("--user-column", callback=not_empty, default="user_id", show_default=True, help="flask-dance: the column that says whose a row is.")
 @click.option(
     "--user-id",
     type=click.Choice(["home_account_id", "local_account_id", "username", "sub"]),

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 
 from pauth.cli.browser import open_browser
-from pauth.cli.common import Given, common_options, login_argument, user_option
+from pauth.cli.common import Given, common_options, login_argument, not_empty, user_option
 from pauth.cli.logins import KnownLogin, find_login, keep_login
 from pauth.cli.loopback import DEFAULT_REDIRECT_URI, Listener, bind
 from pauth.cli.output import Output, lifetime, moment
@@ -38,8 +38,8 @@ _PATIENCE = 600.0
 @click.command()
 @login_argument(required=True)
 @user_option
-@click.option("--name", "as_name", metavar="NAME", help="What to call the login from now on.  [default: PROVIDER]")
-@click.option("--client-id", help="As registered with the provider.")
+@click.option("--name", "as_name", metavar="NAME", callback=not_empty, help="What to call the login from now on.  [default: PROVIDER]")
+@click.option("--client-id", callback=not_empty, help="As registered with the provider.")
 @click.option("--client-secret-stdin", is_flag=True, help="Read the client secret from standard input.")
 @click.option("--client-secret-file", type=click.Path(dir_okay=False), help="Read the client secret from a file.")
 @click.option("--public", is_flag=True, help="The client has no secret; do not ask for one.")
@@ -137,6 +137,8 @@ def _report(output: Output, target: KnownLogin, done: Login) -> None:
 def _given_secret(*, from_stdin: bool, file: str | None) -> Secret | None:
     if from_stdin and file is not None:
         raise click.UsageError("give the client secret once: from standard input, or from a file")
+    if from_stdin and _is_asked():  # a terminal would show what is typed, and who looks on would see it (NA-10)
+        return Secret(click.prompt("Client secret", hide_input=True, err=True))
     if from_stdin:
         return checked_secret(memoryview(sys.stdin.buffer.read(MAX_SECRET + 1)))
     return None if file is None else read_secret_file(file)

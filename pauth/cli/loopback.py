@@ -140,7 +140,8 @@ class Listener:
     def __init__(self, redirect_uri: str, state: Secret) -> None:
         parts = urlsplit(redirect_uri)
         self._path = parts.path
-        self._hosts = {parts.netloc.lower()}
+        host = parts.netloc.lower()
+        self._hosts = {host, host.removesuffix(":80")}  # a browser leaves out the port that http has anyway
         self._state = state
         self._refused = 0
         self._serving: set[asyncio.Task[None]] = set()

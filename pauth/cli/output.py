@@ -61,26 +61,16 @@ class Output:
         :param text: for people.
         """
         if self.as_json:
-            self.line(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
+            print(json.dumps(document, indent=2 if sys.stdout.isatty() else None))
         elif isinstance(text, Table):
-            with _written():
-                self.out.print(text)
+            self.out.print(text)
         else:
             self.say(text)
 
     def say(self, text: str) -> None:
         """Print a line for people; nothing where programs read."""
         if not self.as_json:
-            with _written():
-                self.out.print(Text(printable(text)), soft_wrap=True)
-
-    def line(self, text: str) -> None:
-        """Print a line as it is, for programs.
-
-        :raises CheckFailed: it could not be written.
-        """
-        with _written():
-            print(text, flush=True)
+            self.out.print(Text(printable(text)), soft_wrap=True)
 
     def tell(self, *lines: str) -> None:
         """Print lines beside the result: what is going on, what the user has to do. A line break in one of them becomes a space."""
@@ -118,19 +108,6 @@ class Output:
         with Progress(*columns, console=self.err, transient=True) as progress:
             task = progress.add_task(escape(printable(what)), total=None)
             yield lambda done, total: progress.update(task, completed=done, total=total)
-
-
-@contextmanager
-def _written() -> Generator[None]:
-    """See that a result that cannot be written (a full disk) ends the command with an error and without a traceback."""
-    try:
-        yield
-        return
-    except BrokenPipeError:  # who reads has had enough: click ends the command
-        raise
-    except OSError as error:
-        problem = os.strerror(error.errno or 0)
-    raise CheckFailed(f"the result could not be written: {problem}; what was done is done")
 
 
 def table(columns: Iterable[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> Table:

@@ -52,7 +52,7 @@ def _parse(arguments: Sequence[str]) -> tuple[str, str | None] | None:
             return None
         else:
             name = argument
-    return name, user
+    return None if user == "" else (name, user)  # nobody is nobody, and not the user that is meant by default
 
 
 def _stored_token(name: str, user: str | None) -> Secret | None:

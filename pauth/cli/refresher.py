@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pauth.cli.common import Given, common_options, complete_login
+from pauth.cli.common import Given, common_options, complete_login, not_empty
 from pauth.cli.logins import KnownLogin, all_logins
 from pauth.cli.output import FAILED
 from pauth.cli.target import client_of, find_target
@@ -22,8 +22,14 @@ from pauth.storage import CoordinatedTokenStorage
 __all__ = ["refresher"]
 
 
+def _none_empty(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        not_empty(context, parameter, value)
+    return values
+
+
 @click.command(short_help="Keep tokens fresh, for as long as it runs.")
-@click.argument("names", nargs=-1, metavar="[LOGIN]...", shell_complete=complete_login)
+@click.argument("names", nargs=-1, metavar="[LOGIN]...", callback=_none_empty, shell_complete=complete_login)
 @click.option("--once", is_flag=True, help="Go through what is due once, and end.")
 @click.option("--interval", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds from one scan to the next.")
 @click.option("--rate", type=click.FloatRange(0.01, 100_000), help="Refreshes a second at one provider, at most.  [default: as many as go]")

@@ -149,7 +149,9 @@ def _read(path: str) -> Config | str | None:
             info = os.fstat(file.fileno())
             if hasattr(os, "geteuid") and (info.st_uid not in (os.geteuid(), 0) or stat.S_IMODE(info.st_mode) & 0o022):
                 return "cannot be used: others than you can write to it, and would decide where secrets are sent; chmod go-w it"
-            text = file.read(_MAX_BYTES)
+            text = file.read(_MAX_BYTES + 1)
+        if len(text) > _MAX_BYTES:
+            return "cannot be used: it is larger than 1 MiB"
         import tomllib  # only if there is a file
 
         return _Reader(path).config(tomllib.loads(text.decode("utf-8")))
@@ -159,6 +161,8 @@ def _read(path: str) -> Config | str | None:
         return f"cannot be used: {os.strerror(error.errno or 0)}"
     except UnicodeDecodeError:
         return "is no TOML: it is not UTF-8"
+    except RecursionError:
+        return "is no TOML: it is nested too deeply"
     except ValueError as error:
         return f"is no TOML: {error}"  # which names line and column, and repeats nothing
     except _MistakeError as error:

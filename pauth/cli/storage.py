@@ -15,7 +15,7 @@ from pauth.cli.common import Given, common_options, run_on
 from pauth.cli.keys import ENVIRONMENT, KeyPlace, read_keys, save_keys
 from pauth.cli.output import FAILED, table
 from pauth.cli.settings import LOGINS
-from pauth.cli.store import key_place_of, open_place, place_of
+from pauth.cli.store import key_place_of, open_place, place_of, target_of
 from pauth.errors import ConfigurationError, PAuthError
 from pauth.refresh.stored import read_grant
 from pauth.secret import Secret
@@ -82,7 +82,7 @@ def migrate(given: Given, *, target: Secret, target_key_env: str | None, namespa
     TARGET is the URL of a storage, or env:NAME for a variable that holds one (with a password, write it so). Both may be used meanwhile; where both
     have a record, the one that was written later wins. It can be run again, and only copies what is new.
     """
-    to = place_of(given.config, target)
+    copy_to = target_of(target)
     source = given.existing_place()
     source_keys = None if (kept := key_place_of(source, given.config)) is None else read_keys(kept)
     keys = source_keys if target_key_env is None else _keys_in(target_key_env)
@@ -101,7 +101,7 @@ def migrate(given: Given, *, target: Secret, target_key_env: str | None, namespa
                     on_failure=lambda key, error: failures.append(f"{key.user_id}: {error}"),
                 )
 
-    destination = open_place(to, given.config, keys=keys)
+    destination = open_place(copy_to, given.config, keys=keys)
     report = given.run(copy)
     _tell(given, failures)
     document: dict[str, Any] = {**dataclasses.asdict(report), "verified": report.verified}

@@ -15,7 +15,7 @@ from pauth.storage import CoordinatedTokenStorage, EncryptedFileStorage, storage
 from pauth.storage.files.manifest import MANIFEST
 from pauth.storage.keys import Keyring
 
-__all__ = ["Place", "check_argument", "open_place", "place_of"]
+__all__ = ["Place", "check_argument", "has_password", "key_place_of", "open_place", "place_of", "target_of"]
 
 
 class Place:
@@ -50,10 +50,21 @@ def place_of(config: Config, given: Secret | None) -> Place:
     url = check_argument(given) if given is not None else named or config.storage
     if url is None:
         return Place(default_token_folder(), None)
-    place = Place(_without_password(url), url)
+    return _lasting(Place(_without_password(url), url))
+
+
+def _lasting(place: Place) -> Place:
     if place.scheme == "memory":
         raise ConfigurationError("memory:// keeps nothing after the command has ended; leave the storage out for encrypted files, or name another")
     return place
+
+
+def target_of(given: Secret) -> Place:
+    """Where a URL on the command line puts a copy.
+
+    :raises ConfigurationError: as :func:`place_of`, and :func:`check_argument`.
+    """
+    return _lasting(Place("", check_argument(given)))
 
 
 def check_argument(url: Secret) -> Secret:
@@ -67,7 +78,7 @@ def check_argument(url: Secret) -> Secret:
         if not value:
             raise ConfigurationError(f"the environment variable {variable!r}, which is to hold the URL of a storage, is not set")
         return value
-    if _has_password(url):
+    if has_password(url):
         raise ConfigurationError(
             "a storage URL with a password must not stand on the command line, where other users of this machine can read it: "
             "put it into an environment variable and write env:NAME, or into pauth.toml"
@@ -103,7 +114,8 @@ def key_place_of(place: Place, config: Config) -> KeyPlace | None:
     return found if place.scheme == "file" and found.path is not None else None
 
 
-def _has_password(url: Secret) -> bool:
+def has_password(url: Secret) -> bool:
+    """Whether a password stands in a URL."""
     try:
         return bool(urlsplit(url.reveal()).password) or "password=" in url.reveal().lower()
     except ValueError:

@@ -49,9 +49,9 @@ def token(given: Given, *, name: str | None, user: str | None, header: bool) -> 
         members = {"access_token": found.access_token.reveal(), "token_type": found.token_type, "expires_at": moment(found.expires_at)}
         given.output.result(members, "")
     elif header:
-        given.output.line(f"Authorization: {found.auth_headers()['Authorization']}")
+        click.echo(f"Authorization: {found.auth_headers()['Authorization']}")
     else:
-        given.output.line(found.access_token.reveal())
+        click.echo(found.access_token.reveal())
 
 
 @click.command("list")

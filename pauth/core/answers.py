@@ -42,7 +42,7 @@ def unavailable(response: HTTPResponse, *, endpoint: str, now: float, error: Ser
         error=None if error is None else error.code,
         error_description=None if error is None else error.description,
         status=response.status,
-        retry_after=parse_retry_after(response.headers.get("retry-after"), now=now),
+        retry_after=parse_retry_after(response.headers.get("retry-after"), now=now, date=response.headers.get("date")),
     )
 
 

@@ -127,7 +127,7 @@ def parse_metadata_response(
         raise ProviderUnavailable(
             f"the server answered {response.status} when asked for its metadata; try again later",
             status=response.status,
-            retry_after=parse_retry_after(response.headers.get("retry-after"), now=response.requested_at),
+            retry_after=parse_retry_after(response.headers.get("retry-after"), now=response.requested_at, date=response.headers.get("date")),
         )
     if response.status != 200 or not is_json_type(media_type(response.headers)):
         return None

@@ -57,6 +57,8 @@ MAX_DEPTH: Final = 32
 MAX_RETRY_AFTER: Final = 86_400.0
 """The longest wait taken from a server: 24 hours, in seconds."""
 
+_MAX_DATE: Final = 64
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class HTTPRequest:
@@ -285,22 +287,30 @@ def is_json_type(media: str) -> bool:
     return media == "application/json" or (media.startswith("application/") and media.endswith("+json"))
 
 
-def parse_retry_after(value: str | None, *, now: float) -> float | None:
+def parse_retry_after(value: str | None, *, now: float, date: str | None = None) -> float | None:
     """The seconds a ``Retry-After`` header asks to wait, from either of its forms (RFC 9110 section 10.2.3).
 
     A date in the past gives 0. The result is at most :data:`MAX_RETRY_AFTER`. A missing or unreadable header gives ``None``.
+
+    :param date: the answer's ``Date`` header (RFC 9110 section 6.6.1), if it has one: a date counts from it, since both are on the server's clock,
+        which may differ from ours.
     """
     text = "" if value is None else value.strip(" \t")
-    if not text.isascii() or len(text) > 64:
-        return None
-    if text.isdigit():
+    if text.isascii() and text.isdigit() and len(text) <= _MAX_DATE:
         return min(float(text), MAX_RETRY_AFTER)
+    when, begin = _parse_date(text), None if date is None else _parse_date(date.strip(" \t"))
+    return None if when is None else min(max(when - (now if begin is None else begin), 0.0), MAX_RETRY_AFTER)
+
+
+def _parse_date(text: str) -> float | None:
+    """The moment an HTTP date names (RFC 9110 section 5.6.7), in seconds since the Unix epoch."""
+    if not text.isascii() or len(text) > _MAX_DATE:
+        return None
     try:
         when = email.utils.parsedate_to_datetime(text)
-        seconds = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() - now
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):  # email.utils has let each of them escape, in one release or another
         return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 # --- Text of servers --------------------------------------------------------------------------------------------------------------------------------

@@ -183,8 +183,10 @@ class ServedStale(UserEvent):
     kind: ClassVar[str] = "served_stale"
     level: ClassVar[int] = logging.WARNING
 
-    why: str
-    """What stood in the way of the refresh, in snake case: ``refresh_failed``, ``breaker_open``."""
+    why: Literal["refresh_failed", "breaker_open", "unsaved"]
+    """What stood in the way. ``refresh_failed``: the attempt (a ``refresh_failed`` event says more), or the store at its beginning.
+    ``breaker_open``: the token endpoint has failed so often that it is not asked at the moment. ``unsaved``: the successor is there, and the store
+    has not taken it yet."""
 
     expires_at: float | None = None
     """Until when the token can be served: seconds since the Unix epoch."""
@@ -354,7 +356,7 @@ class VersionRegressed(UserEvent):
     """The newest version that this process had seen."""
 
     found: int
-    """The version that the store gave now; 0 if the record is gone."""
+    """The version that the store gave now. (That a record is gone is not told: mostly somebody has deleted it.)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,12 +23,16 @@ _MISSING: Final = [name for name in ("sqlalchemy", "greenlet") if find_spec(name
 if TYPE_CHECKING or not _MISSING:
     import sqlalchemy as sql
     from sqlalchemy import URL
+    from sqlalchemy.event import listen
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 __all__ = ["from_flask_dance"]
 
 _PAGE = 256
+
+_PLAIN: Final = frozenset({str, int, bool, float, bytes, bytearray, memoryview})
+"""Of these text and whole numbers are user ids and the others are none; of all else the text is one, of a UUID for example."""
 
 
 async def from_flask_dance(
@@ -44,7 +48,8 @@ async def from_flask_dance(
     One query reads them, in one snapshot. Whatever else uses the database may go on, but the program that *refreshes* these tokens has to be stopped
     first: what it refreshes afterwards is not in the import, and at many servers the imported refresh token is then dead.
 
-    :param database: the application's database: an engine of SQLAlchemy, or the path of a SQLite file, which is opened to read only.
+    :param database: the application's database: an engine of SQLAlchemy, or the path of a SQLite file, which is opened to read only. (Beside one
+        in WAL mode SQLite makes its ``-wal`` and ``-shm`` files, if they are not there.)
     :param provider: the blueprint's name; rows of others are left alone.
     :param table: the table's name.
     :param user_column: the column that says whose a row is; ``None`` if there is none.
@@ -82,7 +87,19 @@ def _engine_of_file(path: Secret) -> AsyncEngine:
     if find_spec("aiosqlite") is None:
         raise ConfigurationError("reading a SQLite file needs aiosqlite, which is not installed: pip install 'pauth[sql]'")
     name = Path(absolute_path(path.reveal())).as_uri()
-    return create_async_engine(URL.create("sqlite+aiosqlite", database=name, query={"mode": "ro", "uri": "true"}))
+    engine = create_async_engine(URL.create("sqlite+aiosqlite", database=name, query={"mode": "ro", "uri": "true"}))
+    listen(engine.sync_engine, "connect", _read_any_text)
+    return engine
+
+
+def _read_any_text(connection: Any, record: object) -> None:
+    """Let text that is not UTF-8 be the problem of its row: sqlite3 itself ends the whole query for it."""
+    del record
+    connection.driver_connection.text_factory = _text
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")  # no two become one, and what was escaped is neither a token nor a user id
 
 
 def _query(table: str, user_column: str | None, provider: str) -> Any:
@@ -99,7 +116,7 @@ def _read(number: int, row: Any, default: str | None) -> Entry:
     where = f"row {number}"
     if whose is None and default is None:
         return Problem(where, "it is nobody's: its user is NULL; say whose it is with user_id=")
-    user_id = user_id_of(default if whose is None else whose if isinstance(whose, (str, int)) else str(whose))  # a UUID
+    user_id = user_id_of(default if whose is None else whose if type(whose) in _PLAIN else str(whose))
     if user_id is None:
         return Problem(where, "its user id is empty, too long or no text")
     members = json_object(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 from weakref import WeakKeyDictionary
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
@@ -87,11 +87,19 @@ class TokenMiddleware:
         return response
 
 
+_Place: TypeAlias = tuple[Origin | None, str]
+"""Origin, path and query: URL objects of one place need not be equal, ``:0443`` is not ``:443`` to them."""
+
+
+def _place(url: URL) -> _Place:
+    return origin_of(str(url)), url.raw_path_qs
+
+
 @dataclass(frozen=True, slots=True)
 class _Hop:
     """A redirect that is about to be followed, perhaps: aiohttp does not tell a middleware whether a request is the first of a call."""
 
-    targets: frozenset[URL]
+    targets: frozenset[_Place]
     """Where it leads, in each of the ways in which aiohttp may read it."""
 
     passed: frozenset[Origin | None]
@@ -111,7 +119,7 @@ def _way_to(request: ClientRequest) -> frozenset[Origin | None]:
     way = _ways.get(request)
     if way is None:
         hop = _hop.get()
-        way = _ways[request] = hop.passed if hop is not None and request.url in hop.targets else frozenset()
+        way = _ways[request] = hop.passed if hop is not None and _place(request.url) in hop.targets else frozenset()
     return way
 
 
@@ -119,13 +127,13 @@ def _next_hop(response: ClientResponse, passed: frozenset[Origin | None]) -> _Ho
     location = response.headers.get("Location") or response.headers.get("URI")
     if response.status not in _REDIRECTS or not location:
         return None
-    targets: set[URL] = set()
+    targets: set[_Place] = set()
     for encoded in (False, True):  # aiohttp's session option requote_redirect_url
         try:
             target = URL(location, encoded=encoded)
             if not target.scheme or not target.raw_host:
                 target = response.url.join(target)
-            targets.add(target.with_user(None).with_fragment(None))
-        except ValueError:  # aiohttp will not follow it either
+            targets.add(_place(target.with_user(None).with_fragment(None)))
+        except (ValueError, IndexError):  # which yarl raises too; aiohttp will not follow it either
             continue
     return _Hop(frozenset(targets), passed)

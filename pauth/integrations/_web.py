@@ -60,6 +60,11 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
         clock: Clock | None = None,
     ) -> None:
         encryption_key = conceal(encryption_key)
+        if form_post and isinstance(getattr(current_user, "__self__", None), WebLoginBase):
+            raise ConfigurationError(
+                "form_post does not go together with the session of another WebLogin as current_user: its cookie is SameSite=Lax, which browsers "
+                "leave out where another site posts, so nobody would be there at the callback"
+            )
         self._client = client
         self._routes = routes_of(client.redirect_uri, prefix)
         self._form_post = form_post

@@ -55,7 +55,8 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
     :param after_logout: where logging out and disconnecting end.
     :param session_lifetime: seconds until a session ends by itself.
     :param starts_per_minute: how many logins one address may start; ``None`` for any number. Each is a row in the store for ten minutes.
-    :param form_post: the provider posts the callback (``response_mode=form_post``), as Apple does.
+    :param form_post: the provider posts the callback (``response_mode=form_post``), as Apple does. With ``current_user`` the application's own
+        session cookie has to be ``SameSite=None`` then: browsers leave others out where another site posts.
     :param prefix: where the routes stand in the application, if a proxy in front of it changes paths.
     :param clock: where the time comes from, for tests.
     :raises ConfigurationError: an option is unusable.

@@ -15,7 +15,7 @@ from pauth.refresh.failures import MAX_RETRY_AFTER, Breaker, Failure, classify, 
 from pauth.refresh.leases import take_lease
 from pauth.refresh.records import Stored
 from pauth.refresh.reports import Reporter
-from pauth.refresh.shared import Shared
+from pauth.refresh.shared import Shared, is_ahead
 from pauth.storage.base import CoordinatedTokenStorage, RecordKey
 
 __all__ = ["Admission"]
@@ -101,10 +101,20 @@ class Admission:
 
     def heard(self, token: Token) -> None:
         """A token was found in the store: if it is newer than the last failure the server has answered another process, and answers this one too."""
-        if self.breaker.is_open:
-            closed = self.breaker.heard(self.clock.time() - token.issued_at)
+        now = self.clock.time()
+        if self.breaker.is_open and not is_ahead(token, now):
+            closed = self.breaker.heard(now - token.issued_at)
             if closed is not None:
                 self.reporter.breaker_closed(closed)
+
+    def closed_for(self, token: Token) -> float:
+        """Seconds until somebody may ask the server again, for all that is known when ``token`` has been read; 0 for now."""
+        self.heard(token)
+        return self.breaker.left
+
+    def refused(self, error: Exception) -> bool:
+        """Whether ``error`` says that the breaker is open, or that a probe found no way to the server."""
+        return self.breaker.is_open and isinstance(error, ProviderUnavailable) and not error.request_sent
 
     @property
     def _probe_key(self) -> RecordKey:

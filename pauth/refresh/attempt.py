@@ -29,7 +29,7 @@ from pauth.refresh.records import Records, Stored, new_lineage
 from pauth.refresh.reports import Report, Reporter
 from pauth.refresh.saving import Saved, Saver, Unsaved
 from pauth.refresh.shared import Shared
-from pauth.refresh.stored import Attempts, StoredGrant
+from pauth.refresh.stored import NO_ATTEMPTS, Attempts
 from pauth.storage.base import CoordinatedTokenStorage, RecordKey
 
 __all__ = ["Attempter", "Exchange", "Prepare"]
@@ -245,7 +245,7 @@ class Attempter:
             failpoint("after_response")
             self.admission.tell_breaker(None, intended.record.key)
             lineage = intended.record.lineage or b""
-            unsaved = Unsaved(report.attempt_id, lineage, intended.record.version, new_lineage(), token, self.storage)
+            unsaved = Unsaved(report.attempt_id, lineage, intended.record.version, new_lineage(), token, self.storage, others=intended.grant.others)
             return await self._save(intended, unsaved, report)
         too_late = isinstance(failure, ProviderUnavailable) and not failure.request_sent and self.clock.monotonic() >= deadline
         if too_late and not await self._still_ours(lease):
@@ -337,7 +337,7 @@ class Attempter:
 
     async def _save(self, stored: Stored, unsaved: Unsaved, report: Report, *, recovered: bool = False) -> Token | None:
         """Store the successor of ``stored``; give it only when the store has it (P3)."""
-        key, grant = stored.record.key, StoredGrant(unsaved.token)
+        key, grant = stored.record.key, unsaved.grant
         self.shared.unsaved[key] = unsaved
         self.records.doubt(key)  # the server may have ended the token that is in memory
         failpoint("before_commit")
@@ -383,7 +383,7 @@ class Attempter:
                 )
             self.shared.note_outcome(report.attempt_id, replace(attempts, under_way=False))  # if the store does not take the mark
             # Only the server's word for the token that is still on record counts.
-            if await self.records.note(intended, StoredGrant(intended.grant.token, failure.reason)) is None:
+            if await self.records.note(intended, replace(intended.grant, ended=failure.reason, attempts=NO_ATTEMPTS)) is None:
                 return
             report.reauthorization_needed(failure.reason)
             raise failure

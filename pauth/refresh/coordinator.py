@@ -28,7 +28,6 @@ from pauth.refresh.records import Records, Stored
 from pauth.refresh.reports import Report, Reporter
 from pauth.refresh.saving import Saver, Unsaved
 from pauth.refresh.shared import shared_over
-from pauth.refresh.stored import StoredGrant
 from pauth.refresh.watching import Watching
 from pauth.storage.base import CoordinatedTokenStorage, RecordKey
 
@@ -160,7 +159,7 @@ class RefreshCoordinator:
         """
         stored = await self._read(key)
         token = stored.grant.token
-        due = self._policy.is_due(token, self._clock.time(), spread=self._records.spread(stored), within=within)
+        due = self._policy.is_due(token, self._now_for(token), spread=self._records.spread(stored), within=within)
         if not due or not self._refreshable(token):
             return False
         outcome = await self._flown(stored, self._policy.deadline, behind_the_scenes=True)
@@ -255,9 +254,12 @@ class RefreshCoordinator:
         self.cached.expire()  # who opens the store again shall see what is in it
         for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
             saver.cancel()
-        for key, unsaved in list(self._shared.unsaved.items()):
-            if not await self._offer(key, unsaved) and not await self._saver.spill(key, unsaved):
-                _log.error("a refreshed token could still not be stored; it is lost with this process")
+        # all at once: a store that does not answer is waited for once, not for each of a thousand tokens
+        await asyncio.gather(*(self._offer_for_the_last_time(key, unsaved) for key, unsaved in self._shared.unsaved.items()))
+
+    async def _offer_for_the_last_time(self, key: RecordKey, unsaved: Unsaved) -> None:
+        if not await self._offer(key, unsaved) and not await self._saver.spill(key, unsaved):
+            _log.error("a refreshed token could still not be stored; it is lost with this process")
 
     # What the store has not taken
 
@@ -280,10 +282,10 @@ class RefreshCoordinator:
 
     async def _offer(self, key: RecordKey, unsaved: Unsaved) -> bool:
         """Offer a token to the store once; gives whether it need not be kept any more."""
-        grant = StoredGrant(unsaved.token)
+        grant = unsaved.grant
         try:
             saved = await self._saver.write(key, unsaved, expires_at=self._records.expires_at(grant))
-        except PAuthError as error:
+        except Exception as error:  # noqa: BLE001  # as Saver.insist(): whatever it is, the others are offered too
             _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
             return False
         waited = self._shared.forget(key, unsaved)
@@ -325,25 +327,33 @@ class RefreshCoordinator:
 
     async def _serve(self, stored: Stored) -> Token:
         token = stored.grant.token
-        freshness = self._policy.freshness(token, self._clock.time(), spread=self._records.spread(stored))
+        freshness = self._policy.freshness(token, self._now_for(token), spread=self._records.spread(stored))
         if freshness is Freshness.EXPIRED:
             return await self._refreshed(stored)
         if self._shared.unsaved_successor(stored.record) is not None:
             return await self._saved(stored)
         if freshness is Freshness.STALE and self._refreshable(token):
-            self._refresh_behind_the_scenes(stored)
-            self._records.remember(stored, at_most=_WHILE_STALE)
+            self._records.remember(stored, at_most=self._refresh_behind_the_scenes(stored))
         else:
             self._records.remember(stored)
         return token
 
-    def _refresh_behind_the_scenes(self, stored: Stored) -> None:
+    def _now_for(self, token: Token) -> float:
+        return self._shared.now_for(token, self._clock)
+
+    def _refresh_behind_the_scenes(self, stored: Stored) -> float:
+        """Begin it, if there is any hope; gives for how many seconds nobody need look what came of it."""
         try:
             self._admission.check_rest(stored)
         except PAuthError:
-            return
-        version = stored.grant.token.version
-        self._shared.flights.begin((stored.record.key, version), partial(self._refresh_quietly, stored), begun=self._begun)
+            return _WHILE_STALE
+        key, token = stored.record.key, stored.grant.token
+        left = self._admission.closed_for(token)
+        if left > 0:  # a flight for each of a hundred thousand users would come to nothing, a second later again
+            self._reporter.served_stale(key, token, "breaker_open")
+            return max(left, _WHILE_STALE)
+        self._shared.flights.begin((key, token.version), partial(self._refresh_quietly, stored), begun=self._begun)
+        return _WHILE_STALE
 
     async def _refresh_quietly(self, stored: Stored) -> Token | None:
         try:
@@ -352,7 +362,7 @@ class RefreshCoordinator:
             raise
         except Exception as error:  # nobody else may be there to see it
             _log.warning("refresh failed (%s); the stored access token is still valid and is used", type(error).__name__)
-            self._reporter.served_stale(stored.record.key, stored.grant.token, "refresh_failed")
+            self._reporter.served_stale(stored.record.key, stored.grant.token, "breaker_open" if self._admission.refused(error) else "refresh_failed")
             raise
 
     async def _saved(self, stored: Stored) -> Token:
@@ -390,14 +400,15 @@ class RefreshCoordinator:
             # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
             version = stored.grant.token.version
             stored = await self._read(stored.record.key)
-            rounds += stored.grant.token.version == version
+            token = stored.grant.token
+            rounds += token.version == version
             if rounds > _MAX_ROUNDS:
                 raise StorageUnavailable(
                     "refreshing a token comes to nothing again and again; does the storage give back all that it is given to save?"
                 )
-            if self._policy.freshness(stored.grant.token, self._clock.time()) is not Freshness.EXPIRED and stored.grant.token.version != version:
-                self._admission.heard(stored.grant.token)
+            if self._policy.freshness(token, self._now_for(token)) is not Freshness.EXPIRED and token.version != version:
+                self._admission.heard(token)
                 self._records.remember(stored)
-                return stored.grant.token
+                return token
             if time.monotonic() >= give_up_at:
                 raise too_long()

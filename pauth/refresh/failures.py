@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from pauth.core.quirks import Rotation, RotationClass
-from pauth.errors import MalformedResponse, PAuthError, ProviderUnavailable, ReauthorizationRequired
+from pauth.errors import MalformedResponse, PAuthError, ProviderUnavailable, ReauthorizationRequired, UntrustedServer
 from pauth.refresh.locks import ForkSafeLock
 from pauth.refresh.stored import Attempts
 
@@ -56,6 +56,9 @@ def classify(error: PAuthError) -> Failure:
     if isinstance(error, MalformedResponse):
         # a 2xx that cannot be read may have held the new tokens; a 4xx did not, and 3xx never comes from a token endpoint
         return Failure.AMBIGUOUS if error.status is None or 200 <= error.status < 300 else Failure.CONFIGURATION
+    if isinstance(error, UntrustedServer):
+        # with a status it is an answer, whose tokens must not be used (TE-14); without one nothing was sent to whoever is there
+        return Failure.CONFIGURATION if error.status is None else Failure.AMBIGUOUS
     return Failure.CONFIGURATION
 
 
@@ -172,6 +175,12 @@ class Breaker:
     def pause(self) -> float:
         """Seconds between probes, as things are; 0 while it is closed."""
         return self._circuit.pause
+
+    @property
+    def left(self) -> float:
+        """Seconds until the next probe; 0 if it is due, or the breaker closed. Nobody becomes the probe by asking."""
+        circuit = self._circuit
+        return max(0.0, circuit.open_until - self._monotonic()) if circuit.failures >= self._threshold else 0.0
 
     def wait(self) -> float:
         """Seconds until somebody may ask: 0 for now. While it is open, 0 is given to one caller, whose request is the probe.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from pauth.clock import Clock
@@ -13,7 +14,7 @@ from pauth.events import EventStream, VersionRegressed
 from pauth.refresh.cache import Cached, TokenCache
 from pauth.refresh.policy import RefreshPolicy, spread
 from pauth.refresh.shared import Shared
-from pauth.refresh.stored import StoredGrant, read_grant, write_grant
+from pauth.refresh.stored import NO_ATTEMPTS, StoredGrant, read_grant, write_grant
 from pauth.refresh.watching import Watching
 from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
 
@@ -109,7 +110,8 @@ class Records:
             self._events.emit(event)
         if seen.token is not None and seen.lineage is not None and record.lineage is not None and record.lineage == seen.predecessor:
             # If this fails the next read comes here again.
-            healed = await self._write(key, StoredGrant(seen.token), record.version, record.lineage, seen.lineage)
+            grant = replace(read_grant(record.tokens), token=seen.token, ended=None, attempts=NO_ATTEMPTS)
+            healed = await self._write(key, grant, record.version, record.lineage, seen.lineage)
             record = healed or await self._storage.load(key)
         cache.forget(key.user_id)
         return record
@@ -136,7 +138,7 @@ class Records:
 
         It gets a lineage of its own: an answer to an earlier refresh that comes late must not bring the grant back.
         """
-        record, grant = stored.record, StoredGrant(token, "revoked")
+        record, grant = stored.record, replace(stored.grant, token=token, ended="revoked", attempts=NO_ATTEMPTS)
         try:
             written = await self._write(record.key, grant, record.version, None, new_lineage())
         except TokenStorageError:
@@ -164,7 +166,7 @@ class Records:
         :param at_most: seconds; then it may be a stale token too.
         """
         record, token = stored.record, stored.grant.token
-        now = self._clock.time()
+        now = self._shared.now_for(token, self._clock)
         soft, hard = self._policy.thresholds(token, spread=self.spread(stored))
         if not self._refreshable(token):
             soft = hard  # nothing is to be done before it expires

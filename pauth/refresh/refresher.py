@@ -92,7 +92,7 @@ class TokenRefresher:
         ]
         self._stores = _by_store(self._works)
         self._at_it: set[Work] = set()
-        self._failure: Exception | None = None
+        self._failure: ConfigurationError | None = None
         self._ended: asyncio.Event | None = None
 
     @property
@@ -101,7 +101,7 @@ class TokenRefresher:
         return self._tally.progress()
 
     async def run(self) -> None:
-        """Scan again and again until :meth:`stop` is called. If a store fails that is logged, and it is tried again at the next scan.
+        """Scan again and again until :meth:`stop` is called. If a store fails, however it does, that is logged, and it is tried at the next scan.
 
         :raises ConfigurationError: it runs already, or a storage was closed under it.
         """
@@ -175,16 +175,17 @@ class TokenRefresher:
     async def _scan_on(self, work: Work, listing: Listing, tally: Tally) -> None:
         try:
             await self._scan(work, listing, tally)
-        except TokenStorageError as error:
-            _log.warning(
+        except ConfigurationError as error:  # raised by run(), when the others have come to an end
+            self._failure = self._failure or error
+            self.stop()
+        except Exception as error:  # noqa: BLE001  # a defect in what one client was given must not end it for the users of all others (P9)
+            _log.log(
+                logging.WARNING if isinstance(error, TokenStorageError) else logging.ERROR,
                 "the scan for tokens of %s to refresh ended early (%s); it begins anew in about %.0f seconds",
                 work.client.namespace,
                 type(error).__name__,
                 self._interval,
             )
-        except Exception as error:  # noqa: BLE001  # raised by run(), when the others have come to an end
-            self._failure = self._failure or error
-            self.stop()
 
     def _tell(self) -> None:
         if self._on_progress is None:

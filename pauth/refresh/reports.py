@@ -71,7 +71,7 @@ class Reporter:
         """A grant was ended on request."""
         self.of_user(TokenRevoked, key)
 
-    def served_stale(self, key: RecordKey, token: Token, why: str) -> None:
+    def served_stale(self, key: RecordKey, token: Token, why: Literal["refresh_failed", "breaker_open", "unsaved"]) -> None:
         """A valid token was given, though it should have been refreshed."""
         self.of_user(ServedStale, key, why=why, expires_at=token.expires_at)
 

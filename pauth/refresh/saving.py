@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -47,6 +47,14 @@ class Unsaved:
 
     source: Literal["memory", "journal"] = "memory"
     """Where this process has it from."""
+
+    others: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What else the record holds: :attr:`.StoredGrant.others`."""
+
+    @property
+    def grant(self) -> StoredGrant:
+        """What is to be stored."""
+        return StoredGrant(self.token, others=self.others)
 
     def __repr__(self) -> str:
         return f"<Unsaved version={self.version}>"
@@ -104,7 +112,7 @@ class Saver:
                 if pause:
                     await self._clock.sleep(pause)
                 return await self.write(key, unsaved, expires_at=expires_at)
-            except PAuthError as error:  # a closed storage raises a ConfigurationError
+            except Exception as error:  # noqa: BLE001  # a closed storage raises a ConfigurationError, and one of somebody else's whatever it likes
                 _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
                 await self.spill(key, unsaved)  # at once: this process may be killed while the store is down
             except asyncio.CancelledError:
@@ -126,7 +134,7 @@ class Saver:
         for _ in range(_MAX_MOVES):
             written = await self._storage.replace(
                 key,
-                write_grant(StoredGrant(unsaved.token)),
+                write_grant(unsaved.grant),
                 expected_version=version,
                 expires_at=expires_at,
                 expected_lineage=unsaved.predecessor,
@@ -221,11 +229,13 @@ def _to_payload(key: RecordKey, unsaved: Unsaved) -> dict[str, Any]:
         "version": unsaved.version,
         "lineage": unsaved.lineage.hex(),
         "token": token_to_dict(unsaved.token),
+        "others": dict(unsaved.others),
     }
 
 
 def _from_payload(payload: Mapping[str, Any], storage: object) -> tuple[RecordKey, Unsaved]:
     token = token_from_dict(cast("Mapping[str, Any]", payload["token"]))
     predecessor, lineage = bytes.fromhex(payload["predecessor"]), bytes.fromhex(payload["lineage"])
-    unsaved = Unsaved(str(payload["attempt_id"]), predecessor, int(payload["version"]), lineage, token, storage, "journal")
+    others = dict(cast("Mapping[str, Any]", payload.get("others", {})))  # earlier versions did not write them
+    unsaved = Unsaved(str(payload["attempt_id"]), predecessor, int(payload["version"]), lineage, token, storage, "journal", others)
     return RecordKey(payload["namespace"], payload["user_id"]), unsaved

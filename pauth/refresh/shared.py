@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from pauth.clock import Clock
+from pauth.core.token import Token
 from pauth.errors import PAuthError
 from pauth.refresh.cache import TokenCache
 from pauth.refresh.failures import Breaker
@@ -17,9 +19,13 @@ from pauth.refresh.saving import Unsaved
 from pauth.refresh.stored import Attempts
 from pauth.storage.base import Record, RecordKey
 
-__all__ = ["Shared", "shared_over"]
+__all__ = ["Shared", "is_ahead", "shared_over"]
 
 _MAX_NOTES = 10_000
+_MAX_AHEAD: Final = 100_000
+
+_CLOCKS_DIFFER: Final = 600.0
+"""Seconds by which the clock of who issued a token may be ahead of ours; a clock that is further ahead tells nothing of the token's expiry."""
 
 
 class _Rest(NamedTuple):
@@ -43,7 +49,7 @@ class _Rest(NamedTuple):
 class Shared:
     """Flights, caches, breakers and tokens that wait to be saved, of one store."""
 
-    __slots__ = ("breakers", "caches", "flights", "held", "kept", "members", "outcomes", "replayed", "rests", "seen", "unsaved")
+    __slots__ = ("ahead", "breakers", "caches", "flights", "held", "kept", "members", "outcomes", "replayed", "rests", "seen", "unsaved")
 
     def __init__(self) -> None:
         self.flights: Flights = Flights()
@@ -52,6 +58,8 @@ class Shared:
         """Tokens that nobody here tries to refresh for a while: for failures that the record knows nothing of."""
         self.seen: dict[str, float] = {}
         """When (monotonic seconds) this process first saw a failed attempt in a record."""
+        self.ahead: dict[str, float] = {}
+        """When (monotonic seconds) this process first saw a token whose issue lies in the future."""
         self.held: dict[RecordKey, HeldLease] = {}
         """Leases that keep other processes away from tokens that wait to be saved here."""
         self.outcomes: dict[str, Attempts] = {}
@@ -87,13 +95,19 @@ class Shared:
 
     def first_seen(self, attempt_id: str | None, now: float) -> float:
         """When this process first saw this attempt in a record (monotonic seconds)."""
-        if attempt_id is None:
+        return now if attempt_id is None else _first(self.seen, attempt_id, now, _MAX_NOTES)
+
+    def now_for(self, token: Token, clock: Clock) -> float:
+        """The time to judge the expiry of ``token`` by: seconds since the Unix epoch, on the clock by which it was issued (P11).
+
+        That is our own, unless the token comes from the future: it was issued by a clock that was wrong, or ours has become so. Its expiry may be
+        years away, and its lifetime is over long before. So its age is counted from when it was first seen here.
+        """
+        now = clock.time()
+        if not is_ahead(token, now) and not (self.ahead and token.version in self.ahead):
             return now
-        seen = self.seen.get(attempt_id)
-        if seen is None:
-            _bound(self.seen)
-            seen = self.seen.setdefault(attempt_id, now)
-        return seen
+        here = clock.monotonic()
+        return token.issued_at + here - _first(self.ahead, token.version, here, _MAX_AHEAD)
 
     def note_outcome(self, attempt_id: str, known: Attempts) -> None:
         """How an attempt ended, though a record may say that it is under way: ``known`` is what it should say."""
@@ -123,10 +137,24 @@ class Shared:
         return True
 
 
-def _bound(notes: dict[Any, Any]) -> None:
+def is_ahead(token: Token, now: float) -> bool:
+    """Whether ``token`` was issued by a clock that cannot be compared with ours: in the future of ``now`` (seconds since the Unix epoch)."""
+    return token.issued_at > now + _CLOCKS_DIFFER
+
+
+def _bound(notes: dict[Any, Any], limit: int | None = None) -> None:
     """Make room for one more; the oldest goes, which costs a try too many at worst (P19)."""
-    if len(notes) >= _MAX_NOTES:
+    if len(notes) >= (_MAX_NOTES if limit is None else limit):
         notes.pop(next(iter(notes)), None)
+
+
+def _first(notes: dict[str, float], name: str, now: float, limit: int) -> float:
+    """What is noted under ``name``: the moment of the first call."""
+    found = notes.get(name)
+    if found is None:
+        _bound(notes, limit)
+        found = notes.setdefault(name, now)
+    return found
 
 
 _shared: dict[object, Shared] = {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, Final, cast
 
 from pauth.core.token import Token, token_from_dict, token_to_dict
@@ -13,6 +14,14 @@ __all__ = ["NO_ATTEMPTS", "Attempts", "StoredGrant", "read_grant", "write_grant"
 _ENDED: Final = "grant_ended"
 _ATTEMPTS: Final = "refresh_attempts"
 _FARTHEST: Final = 1e12
+_OURS: Final = frozenset({_ENDED, _ATTEMPTS, "expires_in", *(each.name for each in fields(Token))})
+"""The members of a record that are written anew each time. ``expires_in``, which others write, is true of one token only."""
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+def _nothing() -> Mapping[str, Any]:  # before Python 3.12 a mappingproxy has no hash, and a dataclass refuses it as a plain default
+    return _NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,8 @@ class StoredGrant:
     revocation is under way)."""
 
     attempts: Attempts = NO_ATTEMPTS
+    others: Mapping[str, Any] = field(default_factory=_nothing, repr=False)
+    """Members that this version does not know: a newer pauth, or another program, keeps them with the grant. They stay until the next login (P18)."""
 
 
 def read_grant(tokens: Mapping[str, Any]) -> StoredGrant:
@@ -82,16 +93,17 @@ def read_grant(tokens: Mapping[str, Any]) -> StoredGrant:
     """
     ended = tokens.get(_ENDED)
     attempts = _read_attempts(tokens.get(_ATTEMPTS))
+    others = _NOTHING if tokens.keys() <= _OURS else {name: value for name, value in tokens.items() if name not in _OURS}
     try:
         token = token_from_dict(tokens)
     finally:
         del tokens  # SH-5
-    return StoredGrant(token, None if ended is None else str(ended), attempts)
+    return StoredGrant(token, None if ended is None else str(ended), attempts, others)
 
 
 def write_grant(grant: StoredGrant) -> dict[str, Any]:
     """The ``tokens`` of a record for ``grant``; what :func:`read_grant` reads."""
-    tokens = token_to_dict(grant.token)
+    tokens = {**grant.others, **token_to_dict(grant.token)}
     if grant.ended is not None:
         tokens[_ENDED] = grant.ended
     if grant.attempts is not NO_ATTEMPTS:

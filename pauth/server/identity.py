@@ -108,7 +108,8 @@ class IdTokenChecker:
             except UntrustedServer as error:
                 problem = error
         if names_another(decode_claims(new.id_token, issuer=issuer, issuer_aliases=aliases), previous):
-            raise UntrustedServer("a refresh gave an ID token of another user; nothing of the answer was used", remedy=Remedy.LOG_IN_AGAIN)
+            # with its status: the refresh token has been spent
+            raise UntrustedServer("a refresh gave an ID token of another user; nothing of it was used", status=200, remedy=Remedy.LOG_IN_AGAIN)
         _log.warning("the ID token of a refresh could not be checked and is not kept (%s)", problem)
         return kept
 

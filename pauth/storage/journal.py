@@ -6,20 +6,21 @@ It knows names and bytes only; whoever writes here has sealed the bytes. The fol
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-import anyio.to_thread
-
 from pauth.errors import PAuthError, RecordTampered, StorageUnavailable
 from pauth.storage.files.folder import Folder, open_folder
+from pauth.storage.threads import Threads
 
 __all__ = ["SpillJournal"]
 
 T = TypeVar("T")
+
+_log: Final = logging.getLogger("pauth.storage")
 
 _SUFFIX: Final = ".unsaved"
 _MAX_FILES: Final = 10_000
@@ -57,7 +58,7 @@ class SpillJournal:
         await _in_thread(lambda: self._with_folder(work))
 
     async def read(self) -> dict[str, bytes]:
-        """What this store's files hold, by name; nothing if there is no folder. Files that no pauth wrote are passed over.
+        """What this store's files hold, by name; nothing if there is no folder. Files that no pauth wrote are passed over, and that is logged.
 
         :raises StorageUnavailable: the folder cannot be read.
         :raises ConfigurationError: the folder is another user's, or others can enter it.
@@ -67,11 +68,9 @@ class SpillJournal:
             found: dict[str, bytes] = {}
             for each in sorted(folder.names()):
                 if each.startswith(f"{self._store}-") and each.endswith(_SUFFIX):
-                    content = None
-                    with suppress(RecordTampered):
-                        content = folder.read(each)
-                    if content is not None:  # else another process has dealt with it
-                        found[each.removesuffix(_SUFFIX)] = bytes(content.data)
+                    data = _read(folder, each)
+                    if data is not None:  # else another process has dealt with it
+                        found[each.removesuffix(_SUFFIX)] = data
             return found
 
         def look() -> dict[str, bytes]:
@@ -85,13 +84,10 @@ class SpillJournal:
         :raises PAuthError: as :meth:`read`.
         """
 
-        def work(folder: Folder) -> bytes | None:
-            content = None
-            with suppress(RecordTampered):
-                content = folder.read(name + _SUFFIX)
-            return None if content is None else bytes(content.data)
+        def look() -> bytes | None:
+            return self._with_folder(lambda folder: _read(folder, name + _SUFFIX)) if Path(self._folder).is_dir() else None
 
-        return await _in_thread(lambda: self._with_folder(work) if Path(self._folder).is_dir() else None)
+        return await _in_thread(look)
 
     async def remove(self, name: str) -> None:
         """Forget a file; no error if it is gone.
@@ -108,10 +104,21 @@ class SpillJournal:
             folder.close()
 
 
-async def _in_thread(work: Callable[[], T]) -> T:
-    problem = ""
+def _read(folder: Folder, name: str) -> bytes | None:
     try:
-        return await anyio.to_thread.run_sync(work)
+        content = folder.read(name)
+    except RecordTampered as error:
+        # told, since it may be one of ours: a backup that was put back has other permissions
+        _log.error("a file of the journal of unsaved tokens is passed over: %s", error.message)
+        return None
+    return None if content is None else bytes(content.data)
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    # A thread for each piece of work, as there is seldom any; and not an executor's, since a token of the program's last moment is to be written too.
+    threads, problem = Threads(1, "pauth-journal"), ""
+    try:
+        return await threads.run(work)
     except PAuthError:
         raise
     except OSError as error:

@@ -51,7 +51,7 @@ class Threads:
         """What ``work`` gives or raises, called in one of the threads. It is done even if nobody waits for it any more.
 
         :raises ConfigurationError: they were closed.
-        :raises StorageUnavailable: not even one could be started.
+        :raises StorageUnavailable: not even one could be started, because the system has no more.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -63,16 +63,23 @@ class Threads:
             except IndexError:
                 if len(self._threads) < self._count:
                     self._start()
-            self._jobs.put((loop, future, work))
+            if self._threads:
+                self._jobs.put((loop, future, work))
+                return future
+        _settle(future, *_outcome(work))
         return future
 
     def _start(self) -> None:
         thread = threading.Thread(target=_serve, args=(self._jobs, self._idle), name=f"{self._name}-{len(self._threads)}", daemon=True)
-        with suppress(RuntimeError):  # the interpreter is ending (Python 3.12 and newer), or the system has no more of them
+        ending = False
+        try:
             thread.start()
             self._threads.append(thread)
-        if not self._threads:
-            raise StorageUnavailable("no thread can be started for the token storage; the program is ending, or the system has no more threads")
+        except RuntimeError as error:  # the system has no more of them; or the main thread has ended, on CPython 3.12
+            ending = "shutdown" in str(error)
+        # In the end the event loop does it itself: a token that came in the last moment is worth more than a loop that never stands still.
+        if not self._threads and not ending:
+            raise StorageUnavailable("no thread can be started for the token storage: the system has no more threads")
 
     async def share(self, work: Callable[[A], T], items: Sequence[A]) -> list[T]:
         """What ``work`` gives for each item. Each thread that is free takes the next one."""
@@ -102,16 +109,19 @@ class Threads:
 def _serve(jobs: SimpleQueue[_Job | None], idle: deque[None]) -> None:
     while (job := jobs.get()) is not None:
         loop, future, work = job
-        outcome, error = None, None
-        try:
-            outcome = work()
-        except BaseException as raised:  # noqa: BLE001  # it is raised where it is waited for
-            error = raised
+        outcome, error = _outcome(work)
         idle.append(None)  # before the answer, after which the next piece of work may come at once
         with suppress(RuntimeError):  # that event loop was closed: nobody waits
             loop.call_soon_threadsafe(_settle, future, outcome, error)
         del job, loop, future, work, outcome, error  # SH-5: nothing of a user's stays in a thread that waits
     jobs.put(None)  # for the next thread
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as raised:  # noqa: BLE001  # it is raised where it is waited for
+        return None, raised
 
 
 def _settle(future: asyncio.Future[Any], outcome: Any, error: BaseException | None) -> None:

@@ -37,7 +37,7 @@ _log: Final = logging.getLogger("pauth.sync")
 T = TypeVar("T")
 
 _LOOK_EVERY: Final = 1.0
-"""Seconds for which a caller waits without looking up: on Windows, Ctrl-C is only noticed then."""
+"""Seconds for which a thread waits without looking up: sometimes, and on Windows always, Ctrl-C is only noticed then."""
 
 _EXIT_PATIENCE: Final = 30.0
 """Seconds that the end of the program waits for refreshes under way, and for connections to close. Ctrl-C ends it at once."""
@@ -66,29 +66,25 @@ class Closer(Protocol):
 class _Call(Generic[T]):
     """One coroutine on its way through the loop."""
 
-    __slots__ = ("_answered", "_begun", "_coroutine", "_given_up", "_task", "outcome")
+    __slots__ = ("_answered", "_begun", "_coroutine", "_task", "outcome")
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
         self._coroutine = coroutine
         self._task: asyncio.Task[None] | None = None
         self._begun = False
-        self._given_up = False
         self._answered = threading.Lock()
         self._answered.acquire()  # released once, by the loop
         self.outcome: T | _Failure
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin it. In the loop, in a copy of the caller's context."""
-        if self._given_up:
-            return
         if sys.version_info >= (3, 12):
             self._task = asyncio.Task(self._run(), loop=loop, eager_start=True)  # without waiting for the loop's next turn
-        else:
+        else:  # pragma: no cover (Python 3.11)
             self._task = loop.create_task(self._run())
 
     def cancel(self) -> None:
         """Give it up. In the loop, or where there is none any more."""
-        self._given_up = True
         if not self._begun:
             self._coroutine.close()
         if self._task is not None:
@@ -125,7 +121,7 @@ class _Failure:
 class Portal:
     """The loop, and the thread it runs in.
 
-    :raises ConfigurationError: the program is ending, and no thread can be started.
+    :raises ConfigurationError: no thread can be started.
     """
 
     def __init__(self) -> None:
@@ -136,13 +132,13 @@ class Portal:
         self._hosts: set[asyncio.Task[Any]] = set()
         self._rested: threading.Event | None = None
         self._inherited: list[object] = []
-        try:
+        started = False
+        with suppress(RuntimeError):
             self._thread.start()
-        except RuntimeError:
+            started = True
+        if not started:
             self._loop.close()
-        if not self._loop.is_closed():
-            return
-        raise ConfigurationError(_ENDING)
+            raise ConfigurationError("no thread can be started for pauth's event loop: the program is ending, or the system has no more threads")
 
     def call(self, coroutine: Coroutine[Any, Any, T], deadline: float | None) -> T:
         """What ``coroutine`` gives or raises, run in the loop.
@@ -245,7 +241,9 @@ class Portal:
         :param closers: one group after the other.
         """
         self.soon(lambda: self._background.add(self._loop.create_task(self._wind_up(closers))))
-        self._thread.join(_EXIT_PATIENCE)
+        until = time.monotonic() + _EXIT_PATIENCE
+        while self._thread.is_alive() and time.monotonic() < until:
+            self._thread.join(_LOOK_EVERY)  # a Ctrl-C that comes just before it waits is only noticed afterwards
 
     async def _wind_up(self, closers: Sequence[Sequence[Closer]]) -> None:
         try:
@@ -315,9 +313,12 @@ def current() -> Portal:
 
     :raises ConfigurationError: the program is ending, and there is none.
     """
+    portal = _portal
+    return _started() if portal is None else portal
+
+
+def _started() -> Portal:
     global _portal  # noqa: PLW0603
-    if _portal is not None:
-        return _portal
     with building:
         if _portal is None:
             if _ended:

@@ -147,11 +147,12 @@ class SyncIterator(_Handle[None], Generic[T]):
         await self._feed.wait_for_more()
 
     async def _stop(self) -> None:
-        if self._host is not None:
-            self._host.cancel()
-            await asyncio.wait((self._host,))
-            if self._host.cancelled():
-                self._feed.error = None
+        host = self._host
+        assert host is not None  # noqa: S101  # for type checkers: what lives was begun
+        host.cancel()
+        await asyncio.wait((host,))
+        if host.cancelled():
+            self._feed.error = None
 
 
 class _Held(Generic[T]):

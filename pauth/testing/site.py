@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from http.client import responses
 from typing import Final
 
@@ -92,7 +93,7 @@ class Site:
         seen = seen_request(endpoint, request.method, request.rel_url.raw_query_string, list(request.headers.items()), await request.read())
         fault = self._next_fault(seen)
         exchange = _Exchange(self, seen, None if fault is None else fault.label)
-        return await _deliver(request, Delivery(exchange.apply()) if fault is None else await fault.play(exchange))
+        return await _deliver(request, Delivery(exchange.apply()) if fault is None else await fault.play(exchange), now=self.clock.time())
 
     def _next_fault(self, request: SeenRequest) -> Fault | None:
         script = self._scripted.get(request.endpoint, [])
@@ -141,10 +142,11 @@ class _Exchange:
             self._site.uses.append(note.use(endpoint, now))
 
 
-async def _deliver(request: web.Request, delivery: Delivery) -> web.Response:
+async def _deliver(request: web.Request, delivery: Delivery, *, now: float) -> web.Response:
     reply = delivery.reply
     if reply is not None and delivery.whole and "Content-Type" in reply.headers:
-        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+        headers = {"Date": formatdate(now, usegmt=True), **reply.headers}  # a server has one clock, by which its other dates go too
+        return web.Response(status=reply.status, headers=headers, body=reply.body)
     transport = request.transport
     if transport is not None:  # else the client has hung up
         data = b"" if reply is None else render(reply, responses.get(reply.status, ""))[: delivery.stop_after]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
+import os
 import runpy
+import shlex
 import subprocess
 import sys
 
@@ -19,7 +22,7 @@ from pauth.cli.app import COMMANDS, app
 from pauth.cli.demo import DemoFailed
 from pauth.cli.output import Output
 from pauth.errors import PAuthError
-from tests.cli.kit import Home
+from tests.cli.kit import Home, ServerThread
 
 MISSING = """
 import sys
@@ -130,6 +133,79 @@ def test_a_terminal_without_a_check_mark(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (left.value.code, out.getvalue().strip()) == (0, b"? 1000")
 
 
+def shell(home: Home, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a shell makes of a line in which `pauth` is the command."""
+    command, inherited = home.command()
+    return subprocess.run(
+        ["bash", "-c", line.replace("pauth", shlex.join(command))], env={**inherited, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_streams_that_are_closed_lead_nowhere(home: Home, work: ServerThread) -> None:
+    """As in a daemon's or a job's environment: the command does its work, and nobody is asked anything."""
+    assert shell(home, "pauth refresh work <&- >&- 2>&-").returncode == 0
+    assert work.server.ledger.count(grant_type="refresh_token") == 1
+    assert shell(home, "pauth list >&-").returncode == 0
+    assert shell(home, "pauth token nobody >&-").returncode == 4
+    secret = shell(home, "pauth login github --client-id x --client-secret-stdin <&-")
+    assert (secret.returncode, "a client secret is one line" in secret.stderr) == (3, True)
+    asked = shell(home, "pauth login github <&-")
+    assert (asked.returncode, "no client id is configured" in asked.stderr) == (3, True)
+
+
+def test_no_file_is_opened_in_the_place_of_a_closed_stream(home: Home) -> None:
+    """What a library writes to standard error would go into it, and into a file of tokens for good."""
+    program = "import os, sys; sys.argv = ['pauth', '--version']; from pauth.cli import main\ntry: main()\nfinally: sys.exit(os.open('.', 0))"
+    opened = subprocess.run(["bash", "-c", '"$@" <&- >&- 2>&-', "bash", sys.executable, "-c", program], check=False, cwd=home.folder)
+    assert opened.returncode > 2
+
+
+def written_to(home: Home, stdout: int, *arguments: str, unbuffered: str) -> tuple[int, str]:
+    """The exit code, and what is on standard error, of a command whose standard output is a file that cannot be written."""
+    home.environment["PYTHONUNBUFFERED"] = unbuffered
+    process = home.start(*arguments, stdout=stdout)
+    os.close(stdout)
+    err = process.communicate()[1]
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["completion", "bash"], ["token", "work"], ["token", "work", "--json"]])
+def test_output_that_cannot_be_written_is_said(home: Home, plain_work: ServerThread, arguments: list[str], unbuffered: str) -> None:
+    """As on a full disk. The program ends with the error, and not with a traceback."""
+    done = written_to(home, os.open(os.devnull, os.O_RDONLY), *arguments, unbuffered=unbuffered)
+    assert done == (1, f"Error: the output could not be written: {os.strerror(errno.EBADF)}\n")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["list"], ["list", "--json"], ["token", "work", "--json"]])
+def test_nobody_reads_any_more(home: Home, plain_work: ServerThread, arguments: list[str], unbuffered: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    assert written_to(home, writing, *arguments, unbuffered=unbuffered) == (1, "")
+
+
+def test_another_error_of_the_system_is_shown_as_it_is(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(console: object, *, callers: int) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "somewhere")
+
+    monkeypatch.setattr("pauth.cli.demo.run_demo", fails)
+    monkeypatch.setattr(sys, "argv", ["pauth", "demo"])
+    with pytest.raises(FileNotFoundError):
+        main()
+
+
+def test_ctrl_c_while_the_command_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pauth.cli.quick.quick_token", interrupted)
+    monkeypatch.setattr(sys, "argv", ["pauth", "token"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 130
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -187,6 +263,23 @@ def test_every_command_but_the_shows_takes_json_and_the_common_options(home: Hom
     for arguments in [*in_storage, *([name] for name in COMMANDS if name not in {"storage", "demo", "completion"})]:
         text = home.run(*arguments, "--help").out
         assert [option for option in ("--json", "--config", "--storage", "--verbose") if option not in text] == []
+
+
+@pytest.mark.parametrize("name", ["login", "token", "show", "refresh", "revoke", "logout", "doctor"])
+def test_p13_who_is_not_named_is_not_the_user_that_is_meant_by_default(home: Home, work: ServerThread, name: str) -> None:
+    """`--user "$USER_ID"` in a script in which the variable is not set: not the token of somebody else, nor its end."""
+    requests = len(work.server.ledger)
+    assert home.run("refresher", "work", "", "--once").code == 2
+    for arguments in (["work", "--user", ""], ["work", "--user="], ["work", "-u", ""], [""], ["work", "--config", ""]):
+        done = home.run(name, *arguments)
+        assert (done.code, done.out, "it is empty; name what is meant, or leave it out" in done.err) == (2, "", True), arguments
+    assert len(work.server.ledger) == requests
+    assert len(home.run("list", "--json").json) == 1
+
+
+@pytest.mark.parametrize("option", ["--name", "--client-id"])
+def test_a_login_whose_name_or_client_was_left_empty(home: Home, option: str) -> None:
+    assert home.run("login", "github", option, "").code == 2
 
 
 def test_a_configuration_file_with_a_mistake(home: Home) -> None:

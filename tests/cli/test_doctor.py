@@ -115,6 +115,46 @@ def test_everything_is_well(home: Home, work: ServerThread) -> None:
     assert "the access token of user 'work' is valid" in text
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+@pytest.mark.plaintext_files
+def test_a_secret_that_everybody_can_read(home: Home, site: Site, mode: int) -> None:
+    secret = home.folder / "secret"
+    secret.write_text("CANARY-secret")
+    path = home.configure("").parent
+    for file in (secret, path / "pauth.toml"):
+        file.chmod(mode)
+    found = examine(home, site.issuer, more=f'client_secret_file = "{secret}"\n')
+    readable = mode == 0o644
+    assert ("client secret" in found) is readable
+    if readable:
+        assert (found["client secret"]["status"], found["client secret"]["advice"]) == ("note", f"chmod o-r {secret}")
+    secret.unlink()
+    assert "cannot be read" in examine(home, site.issuer, more=f'client_secret_file = "{secret}"\n')["login"]["text"]
+
+
+@pytest.mark.parametrize(("password", "notes"), [("", 0), (":CANARY-password", 1)])
+@pytest.mark.plaintext_files
+def test_a_password_that_everybody_can_read(home: Home, password: str, notes: int) -> None:
+    path = home.configure(f'storage = "postgresql://me{password}@127.0.0.1:1/x"\n')
+    path.chmod(0o644)
+    done = home.run("doctor", "--json")
+    found = [finding for finding in done.json["findings"]["here"] if finding["status"] == "note" and finding["topic"] == "configuration"]
+    assert [finding["text"] for finding in found] == [f"everybody on this machine can read {path}, which holds the password of the storage"] * notes
+    path.chmod(0o600)
+    assert "chmod o-r" not in home.run("doctor", "--json").out
+
+
+def test_a_login_may_have_any_name(home: Home, site: Site) -> None:
+    """Nothing that is found takes the place of anything else."""
+    home.configure("".join(f'[profiles.{name}]\nprovider = "{site.issuer}"\nclient_id = "x"\n' for name in ("here", "store", "work")))
+    assert home.run("storage", "bench", "--seconds", "0.01").code == 0, "which makes the storage"
+    found = home.run("doctor", "--json").json["findings"]
+    topics = {where: [finding["topic"] for finding in findings] for where, findings in found.items()}
+    assert list(topics) == ["here", "store", "work"]
+    assert topics["store"] == topics["work"]
+    assert topics["here"] == ["configuration", "key", "browser", "store", *topics["work"]]
+
+
 def test_a_server_that_is_not_there(home: Home) -> None:
     with Site() as gone:
         pass

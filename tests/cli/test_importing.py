@@ -138,6 +138,11 @@ def test_a_file_that_cannot_be_read(configured: Home, monkeypatch: pytest.Monkey
     assert (done.code, "cannot be read: Input/output error" in done.err) == (3, True)
 
 
+def test_p13_an_empty_user_is_nobody(configured: Home) -> None:
+    done = configured.run("import", "authlib", written(configured, TOKEN), "work", "--user", "")
+    assert (done.code, "it is empty; name what is meant" in done.err) == (2, True)
+
+
 def test_the_client_has_to_be_known(home: Home) -> None:
     """Said before a key or a store is made."""
     done = home.run("import", "authlib", written(home, {"alice": TOKEN}), "github")

@@ -251,6 +251,15 @@ def test_what_is_missing_is_asked_for_at_a_terminal_and_hidden(
     assert CLIENT_SECRET not in done.out + done.err
 
 
+def test_na10_a_secret_that_is_typed_on_standard_input_is_hidden(
+    home: Home, double: ServerThread, browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pauth.cli.login._is_asked", lambda: True)
+    done = home.run("login", double.server.issuer, "--client-id", CLIENT_ID, "--client-secret-stdin", input=f"{CLIENT_SECRET}\n")
+    assert (done.code, done.err.startswith("Client secret: ")) == (0, True), done.err
+    assert CLIENT_SECRET not in done.out + done.err
+
+
 def test_without_a_terminal_nobody_is_asked(home: Home) -> None:
     done = home.run("login", "github")
     assert done.code == 3

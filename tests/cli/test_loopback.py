@@ -171,6 +171,18 @@ async def test_the_callback_comes_and_is_answered() -> None:
     assert b"CANARY" not in answer
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80", "localhost"])
+async def test_a_browser_leaves_out_the_port_of_http(host: str) -> None:
+    """Only who may listen on port 80 can register it; here the browser comes to another one, and says what it would say there."""
+    uri, sockets = await asyncio.to_thread(bind)
+    listener = Listener(f"http://{host.removesuffix(':80')}:80/callback", STATE)
+    async with listener.listening(sockets):
+        assert b" 403 " in await ask(uri, head(uri)), "this is another one's port"
+        visitor = asyncio.create_task(ask(uri, head(uri, host=host)))
+        await (await listener.callback(timeout=30)).answer(succeeded=True)
+        assert b"You are logged in" in await visitor
+
+
 async def test_na8_nothing_that_came_with_it_is_on_the_page() -> None:
     async with listening() as (uri, listener):
         visitor = asyncio.create_task(ask(uri, head(uri, f"/callback?error=%3Csvg%3E&error_description=<svg/onload=x>&state={STATE.reveal()}")))

@@ -67,7 +67,19 @@ def test_a_stored_and_valid_token_is_printed(stored: Home, arguments: list[str],
 
 @pytest.mark.parametrize(
     "arguments",
-    [["work", "--json"], ["work", "--header"], ["--help"], ["work", "more"], ["work", "--user"], ["work", "--user", "--json"], ["", "work"], ["-v"]],
+    [
+        ["work", "--json"],
+        ["work", "--header"],
+        ["--help"],
+        ["work", "more"],
+        ["work", "--user"],
+        ["work", "--user", "--json"],
+        ["work", "--user", ""],
+        ["work", "--user="],
+        ["work", "-u", ""],
+        ["", "work"],
+        ["-v"],
+    ],
 )
 def test_all_other_arguments_are_the_commands(stored: Home, arguments: list[str]) -> None:
     assert answer(*arguments) is None

@@ -104,6 +104,8 @@ def test_a_file_of_somebody_else(home: Home, monkeypatch: pytest.MonkeyPatch) ->
     [
         ("\nstorage = \nx = 1", "is no TOML: .* line 2"),
         (b"storage = '\xff'", "is no TOML: it is not UTF-8"),
+        ("x = " + "[" * 100_000, "is no TOML: it is nested too deeply"),
+        ("#" * 1024 * 1024 + "\nstorage = 'redis://x'", "cannot be used: it is larger than 1 MiB"),
         ("stroage = 'x'", "at its top: unknown name 'stroage'; there are default, key, key_file, profiles, storage"),
         ("storage = 1", "storage must be a text that is not empty"),
         ("storage = ''", "storage must be a text that is not empty"),

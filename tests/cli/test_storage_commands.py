@@ -181,8 +181,9 @@ def test_a_url_that_is_none(home: Home) -> None:
 
 
 def test_memory_is_no_place(home: Home) -> None:
-    done = home.run("list", "--storage", "memory://")
-    assert (done.code, "memory:// keeps nothing after the command has ended" in done.err) == (3, True)
+    for arguments in (["list", "--storage", "memory://"], ["storage", "migrate", "memory://"]):
+        done = home.run(*arguments)
+        assert (done.code, "memory:// keeps nothing after the command has ended" in done.err) == (3, True)
 
 
 # --- rotate-keys

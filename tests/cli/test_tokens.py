@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import re
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -262,45 +259,6 @@ def test_list_tells_once_of_records_of_nobody_known(home: Home, work: ServerThre
         file.write_bytes(b"noise" * 50)
     done = home.process("list")
     assert (done.code, done.err.count("records in the token folder that cannot be read: 2;")) == (0, 1)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is full")
-@pytest.mark.parametrize("arguments", [["token", "work"], ["token", "work", "--header"], ["list"], ["list", "--json"], ["storage", "check"]])
-def test_a_result_that_cannot_be_written_is_an_error(home: Home, plain_work: ServerThread, arguments: list[str]) -> None:
-    with Path("/dev/full").open("w") as full:
-        process = home.start(*arguments, stdout=full)
-        _, err = process.communicate()
-    assert process.returncode == 1
-    line = json.loads(err)["error"]["message"] if "--json" in arguments else err
-    assert "could not be written: No space left on device" in line
-    assert len(err.splitlines()) == 1
-
-
-@pytest.mark.parametrize("arguments", [["token", "work", "--header"], ["list"], ["list", "--json"]])
-def test_nobody_reads_what_is_printed(home: Home, plain_work: ServerThread, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A closed pipe ends it quietly."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    process = home.start(*arguments, stdout=writing)
-    os.close(writing)
-    _, err = process.communicate()
-    assert (process.returncode, err) == (1, "")
-
-    def closed(*_: object, **__: object) -> None:
-        raise BrokenPipeError(errno.EPIPE, "nobody reads")
-
-    monkeypatch.setattr("builtins.print", closed)
-    if arguments != ["list"]:
-        assert home.run(*arguments).code == 1
-
-
-@pytest.mark.skipif(os.name != "posix", reason="Windows starts no program with a closed stream")
-@pytest.mark.parametrize("arguments", [["token", "work"], ["list"]])
-def test_a_closed_standard_output_is_an_error(home: Home, plain_work: ServerThread, arguments: list[str]) -> None:
-    command, environment = home.command(*arguments)
-    for closed, message in ((">&-", "Error: standard output is closed; there is nowhere to print the result\n"), (">&- 2>&-", "")):
-        done = subprocess.run(["/bin/sh", "-c", f'"$@" {closed}', "sh", *command], env=environment, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
 
 
 def test_what_is_kept_of_a_login_by_a_newer_version(home: Home, work: ServerThread) -> None:

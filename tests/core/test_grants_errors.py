@@ -90,6 +90,11 @@ def test_p10_retry_after(header: str, seconds: float | None) -> None:
     assert error_of(answer({"error": "temporarily_unavailable"}, 400, retry_after=header), now=NOW).retry_after == seconds
 
 
+def test_p11_a_retry_after_date_of_a_server_whose_clock_is_wrong() -> None:
+    in_a_minute = {"date": "Fri, 15 Jan 2027 23:00:00 GMT", "retry_after": "Fri, 15 Jan 2027 23:01:00 GMT"}
+    assert error_of(answer("", 503, **in_a_minute), now=NOW).retry_after == 60.0
+
+
 @pytest.mark.parametrize("code", ["server_error", "temporarily_unavailable"])
 @pytest.mark.parametrize("status", [200, 400])
 def test_te8_codes_that_mean_later(code: str, status: int) -> None:

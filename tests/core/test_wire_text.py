@@ -121,6 +121,20 @@ def test_te8_a_date_is_as_good_as_a_number(seconds: int) -> None:
     assert parse_retry_after(email.utils.formatdate(NOW + seconds, usegmt=True), now=NOW) == seconds
 
 
+@pytest.mark.parametrize("ahead", [0, 3600, -3600, 400 * 86_400])
+@pytest.mark.parametrize("seconds", [0, 30, 7200])
+def test_p11_a_date_counts_from_the_servers_own_clock(seconds: int, ahead: int) -> None:
+    """Which may be wrong, as ours may: what it asks for is a wait."""
+    date, until = (email.utils.formatdate(NOW + ahead + more, usegmt=True) for more in (0, seconds))
+    assert parse_retry_after(until, now=NOW, date=f" {date} ") == seconds
+
+
+@pytest.mark.parametrize("date", ["", "soon", "Fri, 32 Jan 2027 08:00:00 GMT", "9" * 100, "\uff13"])
+def test_p11_a_date_header_that_makes_no_sense_is_none(date: str) -> None:
+    assert parse_retry_after("Fri, 15 Jan 2027 08:02:00 GMT", now=NOW, date=date) == 120.0
+    assert parse_retry_after("120", now=NOW, date=date) == 120.0
+
+
 @pytest.mark.parametrize(
     ("header", "media", "is_json"),
     [

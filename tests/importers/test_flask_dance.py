@@ -109,6 +109,24 @@ async def test_one_broken_row_costs_only_itself(file: Path) -> None:
     assert reasons == ["it is not JSON", "its user id is empty, too long or no text"]
 
 
+async def test_text_that_is_no_text_costs_only_its_row(file: Path) -> None:
+    """SQLite keeps any bytes as text, and Python's driver would end the whole query for one row of them."""
+    change(file, "UPDATE flask_dance_oauth SET token = CAST(X'7BFE' AS TEXT), user_id = 9 WHERE id = ?", ALICE["id"])
+    columns, bob = "flask_dance_oauth (id, provider, created_at, token, user_id)", "token, {} FROM flask_dance_oauth WHERE id = ?"
+    for number, created_at, user in ((100, "CAST(X'FF' AS TEXT)", "10"), (101, "7", "CAST(X'FF41' AS TEXT)"), (102, "7", "X'41'"), (103, "7", "1.5")):
+        change(file, f"INSERT INTO {columns} SELECT {number}, provider, {created_at}, {bob.format(user)}", BOB["id"])
+    entries = await read(file, provider="acme", user_id="the-robot")
+    assert [(type(entry), entry.where, entry.user_id) for entry in entries] == [
+        (Problem, "row 1", "9"),
+        (FoundToken, "row 2", "8"),
+        (FoundToken, "row 3", "the-robot"),
+        (FoundToken, "row 4", "10"),
+        (Problem, "row 5", None),
+        (Problem, "row 6", None),
+        (Problem, "row 7", None),
+    ]
+
+
 @pytest.mark.parametrize("created_at", ["CANARY", "", 7])
 async def test_a_time_nobody_can_read_leaves_the_one_in_the_token(file: Path, created_at: object) -> None:
     change(file, "UPDATE flask_dance_oauth SET created_at = ? WHERE id = ?", created_at, ALICE["id"])

@@ -64,7 +64,7 @@ async def resource(host: str = "127.0.0.1", *, tls: ssl.SSLContext | None = None
     app.router.add_route("*", "/{path:.*}", server.answer)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    await web.TCPSite(runner, "127.0.0.1", server.port, ssl_context=tls).start()
     server.port = runner.addresses[0][1]
     try:
         yield server

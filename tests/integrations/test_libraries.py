@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -203,13 +204,30 @@ async def test_a_stranger_cannot_hide_behind_how_a_url_is_written(client: OAuth2
     assert sent == [("localhost", None), ("127.0.0.1", None)]
 
 
+async def test_a_stranger_cannot_hide_behind_a_zero(client: OAuth2Client, token: Token) -> None:
+    """RQ-2: `:0443`, which is another URL object than `:443`, and the same server."""
+    async with AsyncExitStack() as stack:
+        served: list[Resource] = []
+        for port in range(9000, 9999):  # of four digits: one that has five of them already would be none with a zero
+            with suppress(OSError):
+                served.append(await stack.enter_async_context(resource(port=port)))
+                break
+        (api,) = served
+        stranger = await stack.enter_async_context(resource("localhost"))
+        bearer = TokenMiddleware(client, "alice", origins=api.origin)
+        async with aiohttp.ClientSession(middlewares=[bearer], requote_redirect_url=False) as session:
+            await session.get(URL(stranger.url(f"/go?to={quote(f'http://127.0.0.1:0{api.port}/x', safe='')}"), encoded=True))
+            await session.get(api.url("/x"))
+        assert api.tokens() == [None, sent(token)]
+
+
 async def test_a_redirect_that_is_not_followed_says_nothing_of_other_urls(client: OAuth2Client, token: Token, api: Resource) -> None:
     bearer = TokenMiddleware(client, "alice", origins=api.origin)
     async with resource("localhost") as stranger, aiohttp.ClientSession(middlewares=[bearer]) as session:
-        for location in (api.url("/there"), "http://[broken", ""):
+        for location in (api.url("/there"), "http://[broken", "http://[]@", ""):
             await session.get(URL(stranger.url(f"/go?to={quote(location, safe='')}"), encoded=True), allow_redirects=False)
             await session.get(api.url("/elsewhere"))
-    assert api.tokens() == [sent(token)] * 3
+    assert api.tokens() == [sent(token)] * 4
 
 
 async def test_a_middleware_for_a_single_request(client: OAuth2Client, token: Token, api: Resource) -> None:

@@ -174,6 +174,19 @@ async def test_form_post_needs_https(bench: Bench) -> None:
         login_of("fastapi", client_of("http://localhost:8000/callback"), form_post=True)
 
 
+def test_ax6_a_posted_callback_finds_no_session_of_another_login() -> None:
+    """Its cookie is `SameSite=Lax`: a browser would not bring it, and each account be refused. The application knows its own cookies."""
+
+    def known(request: object) -> str:
+        return "alice"
+
+    login = login_of("fastapi", client_of(REDIRECT_URI))
+    for framework in ("fastapi", "aiohttp"):
+        with pytest.raises(ConfigurationError, match="form_post does not go together with the session of another WebLogin"):
+            login_of(framework, client_of("https://app.example/apple/callback"), form_post=True, current_user=login.user_or_none)
+        login_of(framework, client_of("https://app.example/apple/callback"), form_post=True, current_user=known)
+
+
 async def test_two_logins_cannot_share_a_callback(sites: Sites, bench: Bench) -> None:
     """MX-4: told when the application starts."""
     first, second = web_client(bench), bench.client(redirect_uri=REDIRECT_URI)

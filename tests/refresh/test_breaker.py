@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from pauth.errors import ConfigurationError, PAuthError, ProviderUnavailable, StorageUnavailable, TokenError
-from pauth.events import BreakerClosed, BreakerOpened, RefreshFailed
+from pauth.events import BreakerClosed, BreakerOpened, RefreshFailed, ServedStale
 from pauth.refresh.coordinator import RefreshCoordinator
 from pauth.refresh.failures import Breaker
 from pauth.storage import RecordKey
 from pauth.testing import ManualClock
 from tests.refresh.faulty import FaultyStorage, Hold
-from tests.refresh.kit import LIFETIME, NAMESPACE, until
+from tests.refresh.kit import LIFETIME, NAMESPACE, STALE, landed, until
 from tests.refresh.rotating import Rotating, failing
 
 USERS = [RecordKey(NAMESPACE, f"user-{number}") for number in range(20)]
@@ -43,6 +43,17 @@ def test_it_opens_after_five_failures_in_a_row(clock: ManualClock) -> None:
         assert breaker.succeeded() is None
     assert failures(breaker, 5)[-1] == 5.0
     assert (breaker.is_open, breaker.wait(), breaker.pause) == (True, 5.0, 5.0)
+
+
+def test_who_only_asks_how_long_is_not_the_probe(clock: ManualClock) -> None:
+    breaker = Breaker(clock.monotonic)
+    assert breaker.left == 0.0
+    failures(breaker, 5)
+    clock.advance(3)
+    assert breaker.left == 2.0
+    clock.advance(3)
+    assert breaker.left == breaker.left == breaker.wait() == 0.0
+    assert breaker.wait() == 5.0
 
 
 def test_while_it_is_open_one_caller_is_the_probe(clock: ManualClock) -> None:
@@ -208,6 +219,57 @@ async def test_p10_after_five_users_a_sixth_is_not_sent(expired: Rotating, fault
         await process.get(user)
 
 
+async def test_p10_valid_tokens_are_served_meanwhile_and_nothing_is_begun_for_them(
+    rotating: Rotating, faulty: FaultyStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    rotating.forgiving = True
+    process = rotating.elsewhere(faulty)
+    for user in USERS[:5]:
+        await process.login(user, rotating.issue())
+    rotating.clock.advance(LIFETIME - STALE)
+    await process.login(USERS[9], token := rotating.issue())
+    rotating.clock.advance(STALE)
+    await open_it(rotating, process)
+    caplog.clear()
+    assert await process.get(USERS[9]) == token
+    for _ in range(5):
+        assert process.cached.get(USERS[9].user_id) == token  # nobody looks again before the next probe
+        await landed(process)
+        rotating.clock.advance(1)
+    assert process.cached.get(USERS[9].user_id) is None
+    (served,) = rotating.told(ServedStale)
+    assert (served.why, served.user_id, served.expires_at) == ("breaker_open", USERS[9].user_id, token.expires_at)
+    assert "refresh failed" not in caplog.text
+    assert len(rotating.sent) == 5
+    assert await process.get(USERS[9]) == token  # the probe
+    await landed(process)
+    assert len(rotating.sent) == 6
+    assert len(rotating.told(BreakerClosed)) == 1
+
+
+async def test_p10_why_a_stale_token_was_served_while_another_process_probes(rotating: Rotating, faulty: FaultyStorage) -> None:
+    rotating.forgiving = True
+    here, there = rotating.elsewhere(faulty), rotating.elsewhere(faulty)
+    for user in USERS[:10]:
+        await here.login(user, rotating.issue())
+    rotating.clock.advance(LIFETIME - STALE)
+    await here.login(USERS[19], rotating.issue())
+    rotating.clock.advance(STALE)
+    await open_it(rotating, here)
+    await open_it(rotating, there, first=5)
+    rotating.clock.advance(5)
+    probing = Hold()
+    rotating.script.append(probing.wait)
+    asking = asyncio.create_task(there.get(USERS[6]))
+    await probing.arrived.wait()
+    rotating.events.clear()
+    await here.get(USERS[19])
+    await landed(here)
+    probing.released.set()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert [event.why for event in rotating.told(ServedStale)] == ["breaker_open"]
+
+
 @pytest.mark.parametrize("error", [ProviderUnavailable("cut off"), ProviderUnavailable("no way there", request_sent=False)])
 async def test_p10_lost_answers_and_lost_ways_open_it_too(expired: Rotating, faulty: FaultyStorage, error: PAuthError) -> None:
     process = expired.elsewhere(faulty)
@@ -298,6 +360,18 @@ async def test_p10_the_first_token_of_another_process_lets_all_ask_again(expired
     assert await here.get(USERS[7]) == expired.last
     assert len(expired.sent) == sent + 2
     assert len(expired.told(BreakerClosed)) == 1
+
+
+async def test_p11_a_token_from_the_future_is_no_sign_that_the_server_answers(expired: Rotating, faulty: FaultyStorage) -> None:
+    here = expired.elsewhere(faulty)
+    expired.clock.set_wall_time(expired.clock.time() + 86_400)
+    await here.login(USERS[7], expired.issue())
+    expired.clock.set_wall_time(expired.clock.time() - 86_400)
+    await open_it(expired, here)
+    expired.clock.advance(1)
+    with pytest.raises(ProviderUnavailable, match="several times in a row"):
+        await here.refresh(USERS[7])
+    assert not expired.told(BreakerClosed)
 
 
 @pytest.mark.parametrize("step", ["lease", "prepare", "record"])

@@ -58,6 +58,8 @@ def unavailable(status: int | None = None, *, sent: bool = True, retry_after: fl
         (ReauthorizationRequired("another server", reason="issuer_changed"), CONFIGURATION, False),
         (TokenError("no", error="invalid_client", status=401), CONFIGURATION, False),
         (UntrustedServer("no certificate"), CONFIGURATION, False),
+        # an answer that nobody may use
+        (UntrustedServer("the ID token of another user", status=200), AMBIGUOUS, True),
         (ConfigurationError("no endpoint"), CONFIGURATION, False),
         (StorageUnavailable("not even a request"), CONFIGURATION, False),
         (PAuthError("whatever comes later"), CONFIGURATION, False),

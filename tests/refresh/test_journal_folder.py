@@ -77,7 +77,9 @@ def _plant(file: Path, what: str, elsewhere: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["symbolic link", "hard link", "pipe", "folder", "open to all"])
-async def test_fs_3_what_somebody_planted_is_passed_over(rotating: Rotating, down: Database, tmp_path: Path, what: str) -> None:
+async def test_fs_3_what_somebody_planted_is_passed_over(
+    rotating: Rotating, down: Database, tmp_path: Path, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Even with the right content: nothing that pauth does not write itself is read. The session then takes its usual way."""
     dies(await spill(rotating, down, tmp_path))
     (file,) = files(tmp_path)
@@ -89,6 +91,7 @@ async def test_fs_3_what_somebody_planted_is_passed_over(rotating: Rotating, dow
     assert len(rotating.sent) == 2
     assert not rotating.told(TokenRecovered)
     assert file.is_symlink() or file.exists()
+    assert "is passed over: a file in the token folder" in caplog.text  # it may be ours, with the permissions of a backup
     await process.drain()
 
 

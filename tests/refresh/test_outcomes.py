@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pauth.errors import ProviderUnavailable, ReauthorizationRequired, StorageUnavailable
+from pauth.errors import ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, UntrustedServer
 from pauth.events import AmbiguousRefresh, TokenRefreshed
 from pauth.refresh import shared
 from pauth.refresh.policy import RefreshPolicy
@@ -63,6 +63,23 @@ async def test_p8_a_refusal_after_a_5xx_is_called_ambiguous(rotating: Rotating, 
     with pytest.raises(ProviderUnavailable):
         await process.get(KEY)
     rotating.clock.advance(1)
+    with pytest.raises(ReauthorizationRequired) as caught:
+        await process.get(KEY)
+    assert caught.value.reason == "ambiguous_rotation"
+    assert len(rotating.sent) == 2
+
+
+async def test_p2_a_token_whose_answer_must_not_be_used_is_not_sent_again_and_again(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """TE-14: an ID token of another user. The server has rotated all the same: once more at most, and then the user has to log in."""
+    await rotating.stored_expired(faulty)
+    process = rotating.elsewhere(faulty)
+    rotating.forgiving = True
+    unusable = failing(UntrustedServer("a refresh gave an ID token of another user", status=200))
+    rotating.after.extend([unusable, unusable])
+    for _ in range(2):
+        with pytest.raises(UntrustedServer):
+            await process.get(KEY)
+        rotating.clock.advance(120)
     with pytest.raises(ReauthorizationRequired) as caught:
         await process.get(KEY)
     assert caught.value.reason == "ambiguous_rotation"

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from typing import Any
 
 import pytest
 
 from pauth.client import OAuth2Client
 from pauth.core.token import Token
 from pauth.errors import PAuthError, RecordTampered, StorageUnavailable
-from pauth.events import Event, ServedStale, TokenRecovered
+from pauth.events import Event, ServedStale, TokenRecovered, TokenUnsaved
 from pauth.refresh import coordinator
 from pauth.refresh.policy import RefreshPolicy
-from tests.refresh.faulty import FaultyStorage, Hold, Outage, lose, refuse
-from tests.refresh.kit import KEY, AsyncClass, World, is_hash_of, passing, settle, stored_token, until
+from pauth.storage import RecordKey
+from tests.refresh.faulty import FaultyStorage, Hold, Outage, lose, refuse, work
+from tests.refresh.kit import KEY, LIFETIME, NAMESPACE, AsyncClass, World, is_hash_of, passing, settle, stored_token, until
 from tests.refresh.rotating import Rotating
 from tests.support.canary_plugin import Canary
 
@@ -201,23 +203,69 @@ async def test_p4_an_unsaved_token_outlives_the_clients_of_a_users_own_class(str
     assert len(strict.refreshes) == 1
 
 
-async def test_p4_whatever_keeps_a_record_from_being_written_does_not_lose_the_token(rotating: Rotating, faulty: FaultyStorage) -> None:
-    """An error the storage should not raise is passed on as it is; the token stays in memory."""
+async def surprise(write: object) -> None:
+    raise RuntimeError("a bug in a driver")
+
+
+async def tampered(write: object) -> None:
+    raise RecordTampered("somebody was here")
+
+
+@pytest.mark.parametrize("fault", [surprise, tampered])
+async def test_p4_whatever_keeps_a_record_from_being_written_does_not_lose_the_token(rotating: Rotating, faulty: FaultyStorage, fault: Any) -> None:
+    """Also an error that a storage should not raise: a token is in hand, so it is offered again, and again behind the scenes."""
     coordinator = rotating.coordinator(faulty)
     await rotating.stored_expired(faulty)
-
-    async def surprise(write: object) -> None:
-        raise RuntimeError("a bug in a driver")
-
-    async def tampered(write: object) -> None:
-        raise RecordTampered("somebody was here")
-
-    faulty.faults.append(surprise)
-    with pytest.raises(RuntimeError):
-        await coordinator.get(KEY)
-    faulty.faults.append(tampered)
-    assert await passing(rotating.clock, coordinator.get(KEY)) == rotating.last
+    faulty.faults.extend([fault] * (_ATTEMPTS + 2))
+    with pytest.raises(StorageUnavailable):
+        await passing(rotating.clock, coordinator.get(KEY))
+    (unsaved,) = rotating.told(TokenUnsaved)
+    assert unsaved.error == "StorageUnavailable"
+    while not rotating.told(TokenRecovered):
+        rotating.clock.advance(5)
+        await settle()
+    assert await stored_token(faulty) == rotating.last
     assert len(rotating.sent) == 1
+
+
+async def test_p4_one_token_that_a_broken_store_does_not_take_keeps_no_other_from_being_saved_at_the_end(
+    rotating: Rotating, faulty: FaultyStorage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P9: and all are offered at once, so a store that does not answer is waited for once."""
+    coordinator = rotating.coordinator(faulty)
+    rotating.forgiving = True
+    keys = [KEY, RecordKey(NAMESPACE, "bob"), RecordKey(NAMESPACE, "carol")]
+    for key in keys:
+        await coordinator.login(key, rotating.issue())
+    rotating.clock.advance(LIFETIME)
+    outage = Outage(faulty.faults)
+    for key in keys:
+        with pytest.raises(StorageUnavailable):
+            await passing(rotating.clock, coordinator.get(key))
+    await settle()  # whoever goes on offering them sleeps
+    outage.over = True
+    offered: list[Hold] = []
+
+    def slow(then: Any) -> Any:
+        hold = Hold()
+        offered.append(hold)
+
+        async def wait(write: Any) -> Any:
+            await hold.wait()
+            return await then(write)
+
+        return wait
+
+    faulty.faults.clear()
+    faulty.faults.extend([slow(surprise), slow(work), slow(work)])
+    ending = asyncio.create_task(coordinator.drain())
+    for hold in offered:
+        await hold.arrived.wait()
+    for hold in offered:
+        hold.released.set()
+    await ending
+    assert caplog.text.count("it is lost with this process") == 1
+    assert [event.user_id for event in rotating.told(TokenRecovered)] == ["bob", "carol"]
 
 
 @pytest.mark.parametrize("remembered", [True, False])

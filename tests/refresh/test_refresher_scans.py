@@ -164,7 +164,29 @@ async def test_a_store_that_fails_while_a_lease_is_extended_ends_the_scan(client
         await TokenRefresher([client], clock=clock).run_once()
 
 
-async def test_an_error_that_nobody_expects_ends_the_run_when_the_others_have_ended(client: Obedient, store: Store, clock: ManualClock) -> None:
+async def test_p9_a_defect_in_one_clients_store_does_not_end_it_for_the_users_of_another(
+    client: Obedient, store: Store, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Store):
+        async def get_many(self, keys: object) -> list[object]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
+            raise ZeroDivisionError("CANARY-of a defect")
+
+    broken = Broken(clock)
+    await broken.add("alice", namespace=OTHER)
+    await store.add_all(users(5))
+    async with TokenRefresher([Obedient(broken, clock, OTHER), client], clock=clock) as refresher:
+        running = asyncio.create_task(refresher.run())
+        await until(lambda: len(client.asked) == 5 and clock.sleepers)
+        await settle()
+        assert [record.levelname for record in caplog.records if "ended early (ZeroDivisionError)" in record.getMessage()] == ["ERROR"]
+        await store.add_all(users(5, first=5))
+        clock.advance(70)
+        await until(lambda: len(client.asked) == 10)
+        assert not running.done()
+    await running
+
+
+async def test_a_storage_that_was_closed_ends_the_run_when_the_others_have_ended(client: Obedient, store: Store, clock: ManualClock) -> None:
     class Closed(Store):
         async def get_many(self, keys: object) -> list[object]:  # type: ignore[override]  # pyright: ignore[reportIncompatibleMethodOverride]
             raise ConfigurationError("this token storage was closed")

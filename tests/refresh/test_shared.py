@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from pauth.core.token import Token
 from pauth.errors import ProviderUnavailable, ReauthorizationRequired
 from pauth.refresh import shared as module
 from pauth.refresh.saving import Unsaved
 from pauth.refresh.shared import Shared
+from pauth.secret import Secret
 from pauth.storage import Record, RecordKey
 from pauth.testing import ManualClock
 from tests.refresh.kit import KEY
@@ -66,10 +68,14 @@ def test_p11_an_attempt_is_seen_for_the_first_time_once() -> None:
 
 def test_p19_all_notes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_NOTES", 3)
+    monkeypatch.setattr(module, "_MAX_AHEAD", 3)
+    clock = ManualClock()
     shared = Shared()
     for number in range(10):
         shared.rest(RecordKey("acme", f"user-{number}"), "v1", 1000.0, ProviderUnavailable("down"))
         shared.first_seen(f"a{number}", float(number))
+        shared.now_for(Token(Secret(f"CANARY-{number}"), issued_at=clock.time() + 700.0), clock)
+    assert len(shared.ahead) == 3
     assert [key.user_id for key in shared.rests] == ["user-7", "user-8", "user-9"]
     assert list(shared.seen) == ["a7", "a8", "a9"]
 

@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pauth.core.token import token_to_dict
+from pauth.core.token import Token, token_to_dict
+from pauth.errors import ProviderUnavailable, ReauthorizationRequired, StorageUnavailable
 from pauth.refresh.stored import NO_ATTEMPTS, Attempts, StoredGrant, read_grant, write_grant
-from tests.refresh.rotating import Rotating
+from tests.refresh.faulty import FaultyStorage, refuse
+from tests.refresh.kit import KEY, passing, stored_token
+from tests.refresh.rotating import Rotating, failing
 
 FULL = Attempts(
     attempt_id="a2",
@@ -118,6 +121,70 @@ def test_reading_attempts_never_fails(written: Any) -> None:
     assert 0 <= attempts.retry_at <= 1e12
     assert 0 <= attempts.failures < 1_000_000
     assert 0 <= attempts.unanswered < 1_000_000
+
+
+NEWER = {"sender_key": "CANARY-of a newer pauth", "pinned": {"a": [1, None]}, "nothing": None}
+
+
+def test_p18_what_is_not_known_stays(rotating: Rotating) -> None:
+    """It may be a secret, so it is not printed."""
+    grant = read_grant(token_to_dict(rotating.issue()) | NEWER | {"expires_in": 3600})
+    assert grant.others == NEWER
+    assert "newer" not in repr(grant)
+    assert write_grant(grant) == token_to_dict(grant.token) | NEWER
+    assert read_back(rotating, grant) == grant
+
+
+async def test_p18_what_a_newer_version_keeps_with_a_grant_outlives_refreshes_until_the_next_login(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """A failed one, one that succeeds, a token that waited for the store, a refusal and a revocation."""
+
+    async def others() -> dict[str, Any]:
+        record = await faulty.load(KEY)
+        assert record is not None
+        return {name: record.tokens.get(name) for name in NEWER}
+
+    coordinator = rotating.coordinator(faulty)
+    token = rotating.issue()
+    await faulty.replace(KEY, token_to_dict(token) | NEWER, expected_version=None)
+    rotating.script.append(failing(ProviderUnavailable("down", status=503)))
+    with pytest.raises(ProviderUnavailable):
+        await coordinator.refresh(KEY)
+    assert await others() == NEWER
+    rotating.clock.advance(60)
+    assert await coordinator.refresh(KEY) == rotating.last
+    assert await others() == NEWER
+    faulty.faults.extend([refuse] * 6)
+    with pytest.raises(StorageUnavailable):
+        await passing(rotating.clock, coordinator.refresh(KEY))
+    await coordinator.drain()
+    assert await stored_token(faulty) == rotating.last
+    assert await others() == NEWER
+    rotating.script.append(failing(ReauthorizationRequired("dead", reason="invalid_grant")))
+    with pytest.raises(ReauthorizationRequired):
+        await rotating.coordinator(faulty).refresh(KEY)
+    assert await others() == NEWER
+    with pytest.raises(ProviderUnavailable):
+        await coordinator.end(KEY, failing_revocation)
+    assert await others() == NEWER
+    await coordinator.login(KEY, rotating.issue())
+    assert await others() == dict.fromkeys(NEWER)
+
+
+async def failing_revocation(_: Token) -> None:
+    raise ProviderUnavailable("down", status=503)
+
+
+async def test_p18_a_store_that_fell_back_gets_it_back_too(rotating: Rotating, faulty: FaultyStorage) -> None:
+    coordinator = rotating.coordinator(faulty)
+    await faulty.replace(KEY, token_to_dict(rotating.issue()) | NEWER, expected_version=None)
+    await coordinator.refresh(KEY)
+    go_back = faulty.snapshot()
+    await coordinator.refresh(KEY)
+    go_back()
+    assert await coordinator.get(KEY) == rotating.last
+    record = await faulty.load(KEY)
+    assert record is not None
+    assert NEWER.items() <= record.tokens.items()
 
 
 def test_attempts_hold_no_secret(rotating: Rotating) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
+from pauth.core.token import token_to_dict
 from pauth.errors import StorageUnavailable
 from pauth.refresh import watching as module
 from pauth.refresh.cache import Cached, TokenCache
@@ -71,6 +73,55 @@ async def test_a_change_of_one_record_drops_that_token_and_a_gap_drops_all(cache
     assert store.stopped == 1
     await watching.stop()
     assert store.stopped == 1
+
+
+async def test_p19_a_client_that_is_dropped_unclosed_leaves_no_watch(rotating: Rotating, clock: ManualClock) -> None:
+    """One client for each request, and none is closed: the store, which goes on, keeps nothing of them."""
+    storage = MemoryTokenStorage(clock=clock)
+    for number in range(3):
+        key = RecordKey("acme", f"user-{number}")
+        await storage.replace(key, token_to_dict(rotating.issue()), expected_version=0)
+        await rotating.coordinator(storage).get(key)
+        await settle()
+    gc.collect()
+    await settle()
+    assert not storage._watches.all  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_p19_one_that_is_dropped_while_its_watch_begins_leaves_none_either(caches: Mapping[str, TokenCache]) -> None:
+    go_on = asyncio.Event()
+
+    class Slow(_Watched):
+        async def watch(self, changed: Callable[[bytes | None], None]) -> Watch:
+            await go_on.wait()
+            return await super().watch(changed)
+
+    store = Slow()
+    watching = Watching(store, caches)
+    watching.note(ALICE)
+    await settle()
+    del watching
+    gc.collect()
+    await settle()
+    go_on.set()
+    await settle()
+    assert store.stopped == 1
+    store.told[0](row_id("acme", "alice"))  # in the last moment
+    assert caches["acme"].get("alice") is not None
+
+
+def test_p15_a_watch_of_an_event_loop_that_has_ended_is_none(caches: Mapping[str, TokenCache]) -> None:
+    store = _Watched()
+
+    async def use() -> Watching:
+        watching = Watching(store, caches)
+        watching.note(ALICE)
+        await settle()
+        return watching
+
+    asyncio.run(use())  # what it gives goes when its event loop is closed
+    gc.collect()
+    assert store.stopped == 0
 
 
 def test_p15_each_event_loop_watches_for_itself(caches: Mapping[str, TokenCache]) -> None:

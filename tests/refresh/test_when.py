@@ -328,6 +328,53 @@ async def test_p11_a_record_without_issue_time_uses_the_margins_as_they_are(rota
         await landed(coordinator)
 
 
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("lifetime", [LIFETIME, None], ids=["an hour", "unknown"])
+@pytest.mark.parametrize("ahead", [700.0, 2 * DAY, 3000 * DAY])
+async def test_p11_a_token_from_the_future_is_used_for_its_lifetime_and_not_until_then(
+    rotating: Rotating, faulty: FaultyStorage, ahead: float, lifetime: float | None
+) -> None:
+    """The clock was wrong when it was issued, or went back since. Its lifetime counts from when it was first seen; and one refresh mends it."""
+    rotating.lifetime = lifetime
+    true_time = rotating.clock.time()
+    rotating.clock.set_wall_time(true_time + ahead)
+    token = rotating.issue()
+    await faulty.replace(KEY, token_to_dict(token), expected_version=0, expires_at=token.expires_at)
+    rotating.clock.set_wall_time(true_time)
+    coordinator = rotating.elsewhere(faulty)
+    for seconds in (0, FRESH, 0):
+        rotating.clock.advance(seconds)
+        assert await coordinator.get(KEY) == token
+        await landed(coordinator)
+        assert not rotating.sent
+    rotating.clock.advance(LIFETIME - FRESH + 0.5)
+    if lifetime is None:  # it is served meanwhile
+        await coordinator.get(KEY)
+        await landed(coordinator)
+    assert await coordinator.get(KEY) == rotating.last != token
+    rotating.clock.advance(FRESH)
+    assert await coordinator.get(KEY) == rotating.last
+    await landed(coordinator)
+    assert len(rotating.sent) == 1
+
+
+async def test_p11_a_clock_that_is_far_behind_causes_no_more_refreshes(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """Two processes whose clocks are a day apart take turns on one user: one refresh an hour, and no storm."""
+    here, there = rotating.elsewhere(faulty), rotating.elsewhere(faulty)
+    await here.login(KEY, rotating.issue())
+    for _ in range(48):
+        rotating.clock.set_wall_time(rotating.clock.time() - DAY)
+        await there.get(KEY)
+        await landed(there)
+        rotating.clock.set_wall_time(rotating.clock.time() + DAY)
+        await here.get(KEY)
+        await landed(here)
+        rotating.clock.advance(300)
+    assert len(rotating.sent) <= 5
+
+
 async def test_a_store_that_cannot_be_read_is_an_error(rotating: Rotating, faulty: FaultyStorage) -> None:
     await rotating.stored_expired(faulty)
     faulty.load_faults.append(StorageUnavailable("gone"))

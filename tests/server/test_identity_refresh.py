@@ -70,6 +70,7 @@ async def test_te14_an_id_token_of_another_user_spoils_the_whole_answer(key: obj
         with pytest.raises(UntrustedServer, match="another user") as caught:
             await made.endpoints.refresh(old)
     assert caught.value.remedy is Remedy.LOG_IN_AGAIN
+    assert caught.value.status == 200  # so that nobody takes the refresh token for unspent (P2)
     assert_bare(caught.value)
 
 

@@ -42,22 +42,38 @@ async def test_a_thread_that_has_nothing_to_do_is_used_before_another_one_is_sta
     await asyncio.to_thread(threads.close)
 
 
-async def test_p4_where_no_thread_can_be_started_those_there_are_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As at the end of the interpreter, from Python 3.12 on."""
+async def test_p4_where_no_more_threads_can_be_started_those_there_are_do_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     threads, none = Threads(3, "test"), Threads(3, "test")
     await threads.run(int)
 
     def refuse(_: threading.Thread) -> None:
-        raise RuntimeError("can't create new thread at interpreter shutdown")
+        raise RuntimeError("can't start new thread")
 
-    with monkeypatch.context() as ending:
-        ending.setattr(threading.Thread, "start", refuse)
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", refuse)
         assert await threads.share(lambda _: threading.current_thread().name, range(4)) == ["test-0"] * 4
         with pytest.raises(StorageUnavailable, match="no thread can be started"):
             _ = none.run(int)
     assert await none.run(int) == 0
     for each in (threads, none):
         await asyncio.to_thread(each.close)
+
+
+async def test_p4_at_the_end_of_the_interpreter_the_event_loop_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From CPython 3.12 on, in its own words; the programs of tests/sync/test_exit.py end in earnest."""
+    threads = Threads(3, "test")
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    with monkeypatch.context() as ending:
+        ending.setattr(threading.Thread, "start", refuse)
+        assert await threads.run(threading.get_ident) == threading.get_ident()
+        assert await threads.share(lambda number: number + 1, [1, 2]) == [2, 3]
+        with pytest.raises(ZeroDivisionError):
+            await threads.run(lambda: 1 // 0)
+    assert await threads.run(threading.get_ident) != threading.get_ident()
+    await asyncio.to_thread(threads.close)
 
 
 async def test_what_work_raises_is_raised_and_the_thread_goes_on() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pauth import InvalidStateError, Login, ReauthorizationRequired, Secret, SyncOAuth2Client, SyncTokenStorage, Token, UserInfo
+from pauth import InvalidStateError, Login, ReauthorizationRequired, RefreshPolicy, Secret, SyncOAuth2Client, SyncTokenStorage, Token, UserInfo
 from pauth.errors import InvalidUserId
 from pauth.sync import DeadlineExceeded, _portal
 from pauth.testing import faults
 from tests.client.kit import query_of
-from tests.sync.kit import LIFETIME, STORAGES, Town, make_storage
+from tests.sync.kit import CALLBACK, LIFETIME, STORAGES, Town, make_storage
 
 SESSION = "CANARY-browser-session"
 
@@ -101,9 +102,36 @@ def test_a_token_for_the_program_itself(town: Town) -> None:
     assert token.refresh_token is None
 
 
+def test_a_login_on_another_device(town: Town) -> None:
+    client = town.client()
+    begun = client.start_device_login(user_id="the user's id here")
+    town.server.decide_device(begun.user_code, user="alice")
+    with ThreadPoolExecutor(1) as pool:
+        completing = pool.submit(client.complete_device_login, begun)
+        while not completing.done():
+            if town.clock.sleepers:
+                town.clock.advance(1)
+        login = completing.result()
+    assert (login.user_id, login.token.subject) == ("the user's id here", "alice")
+    assert client.get_token("the user's id here") == login.token
+
+
+def test_a_token_is_kept_fresh_for_nobody_in_particular(town: Town) -> None:
+    client = town.client()
+    town.log_in(client)
+    assert client.keep_fresh("alice") is False
+    assert client.keep_fresh("alice", within=LIFETIME) is False  # a tenth of its lifetime ahead at most
+    town.clock.advance(LIFETIME - 20)
+    assert client.keep_fresh("alice") is True
+    assert town.refreshes() == 1
+
+
 def test_what_does_not_wait_is_passed_on(town: Town) -> None:
-    client = town.client(namespace="a namespace of its own")
+    policy = RefreshPolicy(hard_margin=20)
+    client = town.client(namespace="a namespace of its own", refresh_policy=policy)
     assert client.namespace == "a namespace of its own"
+    assert client.redirect_uri == CALLBACK
+    assert client.refresh_policy == policy
 
 
 def test_a_server_that_fails_in_passing_costs_nothing(town: Town) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,6 @@ from tests.sync.kit import STORAGES, Town
 from tests.sync.programs.common import make_storage
 
 pytestmark = pytest.mark.plaintext_files  # the blocking class of these programs writes what it is given
-
-
-starts_no_thread = pytest.mark.skipif(
-    sys.version_info[:2] == (3, 12), reason="CPython 3.12 starts no thread once the main one has ended, so what needs one cannot be opened then"
-)
 
 
 def outcome(town: Town, folder: Path, canary: Any, way: str, kind: str = "url") -> tuple[int, str, str]:
@@ -41,7 +35,6 @@ def test_a_client_that_is_not_used_starts_no_thread(real_town: Town, tmp_path: P
     assert real_town.program(tmp_path, "ending", "unused", "url", log_in=False).finish(canary) == (0, "1\n", "")
 
 
-@starts_no_thread
 @pytest.mark.parametrize("kind", ["sqlite", "files", "three methods", "blocking"])
 @pytest.mark.parametrize("way", ["threads", "pool"])
 def test_threads_that_outlive_the_main_one_go_on_calling(real_town: Town, tmp_path: Path, canary: Any, way: str, kind: str) -> None:
@@ -83,7 +76,6 @@ def test_a_call_of_a_daemon_thread_does_not_hold_up_the_end(real_town: Town, tmp
         assert program.finish(canary) == (0, "", "")
 
 
-@starts_no_thread
 def test_a_handler_of_the_programs_own_may_still_call(real_town: Town, tmp_path: Path, canary: Any) -> None:
     assert outcome(real_town, tmp_path, canary, "in atexit") == (0, "alice\n", "")
 
@@ -91,3 +83,20 @@ def test_a_handler_of_the_programs_own_may_still_call(real_town: Town, tmp_path:
 def test_in_an_older_handler_everything_is_closed(real_town: Town, tmp_path: Path, canary: Any) -> None:
     """One that was registered before pauth was imported is called after pauth's."""
     assert outcome(real_town, tmp_path, canary, "in an atexit handler that is older") == (0, "ended\nclosed\n", "")
+
+
+def test_there_a_first_call_is_refused(real_town: Town, tmp_path: Path, canary: Any) -> None:
+    program = real_town.program(tmp_path, "ending", "for the first time in an atexit handler that is older", "url", log_in=False)
+    assert program.finish(canary) == (0, "closed\n", "")
+
+
+def test_what_hangs_is_given_up_in_bounded_time(real_town: Town, tmp_path: Path, canary: Any) -> None:
+    program = real_town.program(tmp_path, "ending", "hanging", "memory", log_in=False)
+    told = "what was under way at the end of the program took longer than 0.09 seconds\n"
+    assert program.finish(canary) == (0, "ended\n", told)
+
+
+def test_listings_and_contexts_that_are_open_are_left(real_town: Town, tmp_path: Path, canary: Any) -> None:
+    """Whatever they raise on their way out: there is nobody to tell."""
+    program = real_town.program(tmp_path, "ending", "left open", "memory", log_in=False)
+    assert program.finish(canary) == (0, "ended\nleft\nleft\n", "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,6 @@ def test_p15_a_server_forks_eight_workers_while_a_refresh_is_under_way(real_town
         real_town.check_session(make_storage(kind, tmp_path), refreshes=10)
 
 
-@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="CPython 3.12 starts no thread once the main one has ended; to be looked into")
 @pytest.mark.parametrize("kind", ["sqlite", "files", "blocking", "memory", "three methods"])
 def test_p15_forks_in_the_middle_of_other_threads_calls(real_town: Town, tmp_path: Path, canary: Any, kind: str) -> None:
     assert real_town.program(tmp_path, "forking", "busy", kind).finish(canary) == (0, "done\n", "")
@@ -48,3 +46,9 @@ def test_what_was_begun_or_closed_before_a_fork(real_town: Town, tmp_path: Path,
 
 def test_tokens_in_a_clients_own_memory_stay_in_the_parent(real_town: Town, tmp_path: Path, canary: Any) -> None:
     assert real_town.program(tmp_path, "forking", "forgetful", "none").finish(canary) == (0, "0\nalice\n", "")
+
+
+def test_a_fork_before_the_first_call(real_town: Town, tmp_path: Path, canary: Any) -> None:
+    program = real_town.program(tmp_path, "forking", "early", "url", log_in=False)
+    program.tell(real_town.run(real_town.server.authorize(program.line(), user="carol")))
+    assert program.finish(canary) == (0, "carol\n0\n", "")

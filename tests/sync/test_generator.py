@@ -292,9 +292,14 @@ DRIFTS: dict[str, tuple[Callable[[Path], object], str]] = {
         r"pauth/sync/_old\.py was generated once, and nothing writes it any more",
     ),
     "a stranger": (
-        lambda root: (root / FOLDER / "_new.py").write_text("", encoding="utf-8"),
+        lambda root: stranger(root / FOLDER / "_new.py"),
         r"pauth/sync/_new\.py is neither generated nor in BY_HAND",
     ),
+    "a stranger in a folder, named as one by hand": (
+        lambda root: stranger(root / FOLDER / "more" / "_hand.py"),
+        r"pauth/sync/more/_hand\.py is neither generated nor in BY_HAND",
+    ),
+    "a stub": (lambda root: stranger(root / FOLDER / "_more.pyi"), r"pauth/sync/_more\.pyi is neither generated nor in BY_HAND"),
     "another signature": (lambda root: edit(root / "pauth/things.py", "most: int = 3", "most: int = 4"), r"pauth/sync/_things\.py:\d+ is not"),
     "another docstring": (lambda root: edit(root / "pauth/things.py", "Work on it.", "Work hard."), r"pauth/sync/_more\.py:\d+ is not"),
     "a new method": (
@@ -308,6 +313,11 @@ DRIFTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
+def stranger(file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("", encoding="utf-8")
+
+
 def edit(file: Path, old: str | None, new: str) -> None:
     text = file.read_text(encoding="utf-8")
     assert old is None or old in text
@@ -316,15 +326,18 @@ def edit(file: Path, old: str | None, new: str) -> None:
 
 @pytest.mark.parametrize("drift", DRIFTS)
 def test_every_drift_is_found_and_most_are_mended(root: Path, capsys: pytest.CaptureFixture[str], drift: str) -> None:
+    by_hand = frozenset({"_hand.py"})
     generator(root).write()
+    stranger(root / FOLDER / "_hand.py")
+    assert generator(root, by_hand=by_hand).problems() == []
     make, expected = DRIFTS[drift]
     make(root)
-    assert main(["--check"], generator(root)) == 1
+    assert main(["--check"], generator(root, by_hand=by_hand)) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1
     assert re.match(expected, lines[0])
-    generator(root).write()
-    assert generator(root).problems() == (lines if drift == "a stranger" else [])
+    generator(root, by_hand=by_hand).write()
+    assert generator(root, by_hand=by_hand).problems() == (lines if "stranger" in drift or drift == "a stub" else [])
 
 
 def test_a_file_by_hand_that_is_not_there(root: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,6 @@ def test_p4_a_program_that_ctrl_c_ends_stores_the_refresh_first(real_town: Town,
     real_town.check_session(make_storage("url", tmp_path))
 
 
-@pytest.mark.skipif(sys.version_info[:2] == (3, 12), reason="CPython 3.12 starts no thread once the main one has ended; to be looked into")
 def test_a_second_ctrl_c_does_not_wait(real_town: Town, tmp_path: Path, canary: Any) -> None:
     with real_town.held() as refresh:
         program = real_town.program(tmp_path, "interrupted", "twice")

@@ -265,7 +265,58 @@ def test_p15_threads_and_event_loops_of_the_programs_own_make_one_refresh_togeth
     assert town.refreshes() == 1
 
 
+# --- forks, as far as they can be looked at from inside; the rest is in test_forks.py
+
+
+def test_p15_the_loop_does_not_wait_for_itself_when_a_callback_forks() -> None:
+    done = threading.Event()
+
+    def as_a_fork_does() -> None:
+        portal = _portal.current()
+        portal.rest()
+        portal.go_on()
+        done.set()
+
+    _portal.current().soon(as_a_fork_does)
+    done.wait()
+    assert one_token().get_token("alice") == {"n": 1}
+
+
+def test_p15_of_two_threads_that_need_a_loop_or_a_storage_one_makes_it() -> None:
+    """Who comes second finds it made when it is their turn."""
+    face, portal = SyncTokenStorage("memory://"), _portal.current()
+    assert face._made_again() is face._async  # pyright: ignore[reportPrivateUsage]
+    assert _portal._started() is portal  # pyright: ignore[reportPrivateUsage]
+
+
 # --- life
+
+
+def test_where_no_thread_can_be_started_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(ConfigurationError, match="no thread can be started for pauth's event loop"):
+            _portal.Portal()
+
+
+def test_what_cannot_be_closed_is_told_and_holds_nothing_up(caplog: pytest.LogCaptureFixture) -> None:
+    closed = threading.Event()
+
+    class Broken:
+        async def aclose(self) -> None:
+            raise LookupError("CANARY-detail")
+
+    class Whole:
+        async def aclose(self) -> None:
+            closed.set()
+
+    _portal.close_later(Broken())
+    _portal.close_later(Whole())
+    closed.wait()
+    assert [record.getMessage() for record in caplog.records if record.name == "pauth.sync"] == ["Broken could not be closed (LookupError)"]
 
 
 def test_a_client_that_nobody_refers_to_is_closed(town: Town) -> None:

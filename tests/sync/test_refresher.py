@@ -32,7 +32,8 @@ def test_one_scan(town: Town, tmp_path: Path, kind: str) -> None:
     SyncTokenStorage(storage).close()
 
 
-def test_it_runs_until_it_is_told_to_stop(town: Town) -> None:
+@pytest.mark.parametrize("way", ["the end of the block", "stop"])
+def test_it_runs_until_it_is_told_to_stop(town: Town, way: str) -> None:
     """By another thread, or by a signal handler."""
     with town.client(MemoryTokenStorage(clock=town.clock)) as client:
         town.log_in(client)
@@ -43,6 +44,9 @@ def test_it_runs_until_it_is_told_to_stop(town: Town) -> None:
         with refresher:
             running.start()
             scanned.wait()
+            if way == "stop":
+                refresher.stop()
+                running.join()
         running.join()
     assert town.refreshes() == 1
 

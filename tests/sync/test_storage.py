@@ -11,9 +11,10 @@ import pytest
 
 from pauth import BaseTokenStorage, ConfigurationError, EncryptionKey, MemoryTokenStorage, OAuth2Client, SyncTokenStorage
 from pauth.errors import RecordTampered, StorageUnavailable
+from pauth.importers import from_authlib
 from pauth.storage import CoordinatedTokenStorage, RecordKey, coordinated
 from pauth.storage.base import Write
-from pauth.sync import copy_storage, keyring_from_provider, keys_in_use, new_wrapped_key, reencrypt
+from pauth.sync import copy_storage, import_tokens, keyring_from_provider, keys_in_use, new_wrapped_key, reencrypt
 from pauth.testing import ManualClock
 from tests.storage import contract
 from tests.storage.kit import KEY, BlockingStorage, DictStorage, database
@@ -200,3 +201,13 @@ def test_what_a_users_class_raises_is_told_without_what_it_says_sh_2() -> None:
 
     with pytest.raises(StorageUnavailable, match=r"^Failing.get_token raised RuntimeError$"):
         SyncTokenStorage(Failing()).get_token("alice")
+
+
+def test_tokens_of_another_library_are_imported() -> None:
+    with SyncTokenStorage(MemoryTokenStorage()) as storage:
+        vector = {"alice": {"access_token": "CANARY-imported", "token_type": "Bearer", "expires_at": 2e9}}
+        found = list(from_authlib(vector))
+        assert import_tokens(found, storage, namespace="of the client", dry_run=True).written == ("alice",)
+        assert storage.count() == 0
+        assert import_tokens(found, storage, namespace="of the client").written == ("alice",)
+        assert storage.count("of the client") == 1

@@ -13,7 +13,7 @@ import pytest
 
 from pauth import ConfigurationError, MemoryTokenStorage, PAuthError, Remedy, SyncTokenStorage
 from pauth.sync import DeadlineExceeded, SyncContext, SyncIterator, _portal
-from pauth.sync._streams import AHEAD
+from pauth.sync._streams import AHEAD, _Feed  # pyright: ignore[reportPrivateUsage]
 
 T = TypeVar("T")
 
@@ -93,6 +93,14 @@ def test_an_item_is_given_as_soon_as_it_is_there() -> None:
         assert source.given == 1
         in_loop(source.go_on.set)
         assert list(listing) == ["second"]
+
+
+async def test_items_that_came_while_the_call_was_on_its_way_are_enough() -> None:
+    feed = _Feed(Source().iterate())
+    feed.items.append("first")
+    feed._more.set()  # pyright: ignore[reportPrivateUsage]
+    await feed.wait_for_more()  # without waiting
+    assert list(feed.items) == ["first"]
 
 
 def test_an_error_comes_after_what_came_before_it() -> None:
@@ -234,6 +242,24 @@ def test_an_error_in_the_block_passes_through_as_it_is() -> None:
     with pytest.raises(LookupError) as caught, manager.context():
         raise error
     assert caught.value is error is manager.seen
+
+
+def test_a_manager_may_raise_the_blocks_error_itself() -> None:
+    """It passes on as it is, from the line that raised it."""
+
+    class Raising:
+        async def __aenter__(self) -> None:
+            pass
+
+        async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+            assert error is not None
+            raise error
+
+    error = LookupError("in the block")
+    with pytest.raises(LookupError) as caught, SyncContext(Raising(), 60.0):
+        raise error
+    assert caught.value is error
+    assert caught.traceback[-1].name == "test_a_manager_may_raise_the_blocks_error_itself"
 
 
 def test_an_error_may_be_swallowed() -> None:

@@ -125,5 +125,10 @@ def test_no_public_async_name_is_without_a_face() -> None:
     assert found - set(pauth.sync.__all__) == set(FACELESS)
 
 
+def test_the_module_lists_all_that_it_has() -> None:
+    """Though it loads them when they are first used."""
+    assert set(pauth.sync.__all__) <= set(dir(pauth.sync))
+
+
 def test_the_generated_files_are_what_their_sources_say() -> None:
     assert Generator().problems() == []

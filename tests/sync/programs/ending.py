@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import multiprocessing
 import sys
 import threading
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 
-if sys.argv[1] == "in an atexit handler that is older":  # than pauth's, which is registered when pauth is imported
+if "in an atexit handler that is older" in sys.argv[1]:  # than pauth's, which is registered when pauth is imported
 
     def too_late() -> None:
         with suppress(ConfigurationError):
-            client.get_token("alice")
+            client.refresh("alice")
             say("answered")
         client.close()
         say("closed")
 
     atexit.register(too_late)
 
+from pauth import MemoryTokenStorage, SyncTokenStorage
 from pauth.errors import ConfigurationError, DeadlineExceeded
+from pauth.sync import SyncContext, SyncIterator, _portal
 from tests.sync.programs.common import hear, log_in, make_client, say
 
 way, kind = sys.argv[1:]
@@ -32,9 +36,48 @@ def leave_a_refresh() -> None:
     say("ending")
 
 
+class Hanging(MemoryTokenStorage):
+    """Whose server answers never again."""
+
+    async def aclose(self) -> None:
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def held() -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        say("left")
+        raise LookupError("on the way out")
+
+
+async def endless() -> AsyncGenerator[int, None]:
+    try:
+        yield 1
+        await asyncio.Event().wait()
+    finally:
+        say("left")
+
+
 if way == "unused":
     client = make_client(kind)
+    del client  # with no loop that it could be closed in
+    client = make_client(kind)
     say(threading.active_count())
+elif way == "for the first time in an atexit handler that is older":
+    client = make_client(kind)
+elif way == "hanging":
+    _portal._EXIT_PATIENCE = 0.1  # type: ignore[misc]  # pyright: ignore[reportPrivateUsage, reportConstantRedefinition]
+    face = SyncTokenStorage("memory://")
+    face._inner = Hanging()  # pyright: ignore[reportPrivateUsage]
+    face.save_token("alice", {"n": 1})
+    say("ended")
+elif way == "left open":
+    context, listing = SyncContext(held(), 60.0), SyncIterator(endless(), 60.0)
+    context.__enter__()
+    next(listing)
+    say("ended")
 elif way == "in atexit":
     client = make_client(kind)
     log_in(client)

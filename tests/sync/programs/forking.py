@@ -130,6 +130,17 @@ def forgetful() -> None:
     say(client.get_token("alice").subject)
 
 
+def early() -> None:
+    """A fork before the first call: there is no loop yet."""
+
+    def work() -> None:
+        log_in(client, "carol")
+        say(client.refresh("carol").subject)
+
+    wait_for([fork(work)])
+
+
 client = make_client(kind)
-log_in(client)
-{"prefork": prefork, "busy": busy, "leftovers": leftovers, "forgetful": forgetful}[scenario]()
+if scenario != "early":
+    log_in(client)
+{"early": early, "prefork": prefork, "busy": busy, "leftovers": leftovers, "forgetful": forgetful}[scenario]()

@@ -20,7 +20,10 @@ def leave(number: int, frame: FrameType | None) -> None:
 
 def tell_when_it_waits_at_its_end() -> None:
     main = threading.main_thread().ident or 0
-    while not any(frame.f_code.co_name == "end" for frame, _ in traceback.walk_stack(sys._current_frames()[main])):  # pyright: ignore[reportPrivateUsage]
+    while True:
+        frame = sys._current_frames().get(main)  # pyright: ignore[reportPrivateUsage]  # none, between the module and the handlers of its end
+        if frame is not None and any(above.f_code.co_name == "end" for above, _ in traceback.walk_stack(frame)):
+            break
         time.sleep(0)
     say("waiting")
 
