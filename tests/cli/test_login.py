@@ -281,6 +281,16 @@ def test_na10_options_that_contradict_each_other_or_are_not_there(home: Home, ar
     assert (done.code, done.out) == (2, "")
 
 
+def test_a_provider_without_tls(home: Home) -> None:
+    """In the words of the command line, which has no option for it; and before anything is asked or made."""
+    done = home.run("login", "http://sso.example", "--client-id", CLIENT_ID, "--public")
+    assert (done.code, done.err) == (
+        3,
+        "Error: the issuer must be an https: URL; the command line speaks http: to a server on this machine only\n",
+    )
+    assert not home.tokens.exists()
+
+
 def test_a_provider_that_nobody_knows(home: Home) -> None:
     done = home.run("login", "gitbub", "--client-id", "x")
     assert (done.code, "there is no preset for a provider named 'gitbub' (pauth providers lists them)" in done.err) == (3, True)
