@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "refresh": "pauth.cli.renewal:refresh",
     "revoke": "pauth.cli.renewal:revoke",
     "logout": "pauth.cli.renewal:logout",
+    "refresher": "pauth.cli.refresher:refresher",
+    "import": "pauth.cli.importing:import_command",
     "providers": "pauth.cli.providers:providers",
     "storage": "pauth.cli.storage:storage",
     "doctor": "pauth.cli.doctor:doctor",

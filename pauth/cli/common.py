@@ -6,21 +6,21 @@ import asyncio
 import functools
 import logging
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import aclosing, contextmanager, nullcontext, suppress
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
 from pauth.cli.output import INTERRUPTED, Output, exit_code_of
 from pauth.cli.settings import Config, load_config
-from pauth.cli.store import open_place, place_of
+from pauth.cli.store import Place, open_place, place_of
 from pauth.errors import PAuthError, ReauthorizationRequired
 from pauth.providers import Providers
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
 
-__all__ = ["Given", "PauthGroup", "common_options", "login_argument", "not_empty", "run_on", "user_option"]
+__all__ = ["Given", "PauthGroup", "common_options", "complete_login", "login_argument", "not_empty", "run_on", "user_option"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,10 +43,23 @@ class Given:
         :param makes: the command line's own storage, and its key, are made if they are not there yet.
         :raises ReauthorizationRequired: it is not there, and is not to be made: nobody has logged in.
         """
-        place = place_of(self.config, self.storage)
-        if not makes and not place.is_there:
-            raise ReauthorizationRequired("there is no login yet: pauth login PROVIDER", reason="not_logged_in")
+        place = place_of(self.config, self.storage) if makes else self.existing_place()
         return run_on(open_place(place, self.config), work)  # keys are read here, where blocking harms nobody
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the storage that the settings mean is there. Blocks for a moment."""
+        return place_of(self.config, self.storage).is_there
+
+    def existing_place(self) -> Place:
+        """Where the settings put the tokens. Blocks for a moment.
+
+        :raises ReauthorizationRequired: it is not there: nobody has logged in.
+        """
+        place = place_of(self.config, self.storage)
+        if not place.is_there:
+            raise ReauthorizationRequired("there is no login yet: pauth login PROVIDER", reason="not_logged_in")
+        return place
 
 
 def run_on(storage: CoordinatedTokenStorage, work: Callable[[CoordinatedTokenStorage], Awaitable[R]]) -> R:
@@ -87,12 +100,40 @@ def common_options(command: Callable[Concatenate[Given, P], R]) -> Callable[P, R
             logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
         config_path, storage = options.pop("config_path"), options.pop("storage")
         given = Given(as_json=as_json, config_path=config_path, storage=storage)  # type: ignore[arg-type]
-        return command(given, *arguments, **options)
+        with nullcontext() if verbose else _warnings_told(given.output):
+            return command(given, *arguments, **options)
 
     return with_options
 
 
-def _complete_login(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+class _Told(logging.Handler):
+    """Tells a warning once. What the client tells as an event is left out: the command says how it ended, in words of its own."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(logging.WARNING)
+        self._output = output
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, if it is new."""
+        text = record.getMessage()
+        if record.name != "pauth.events" and text not in self._told:
+            self._told.add(text)
+            self._output.tell(text)
+
+
+@contextmanager
+def _warnings_told(output: Output) -> Generator[None]:
+    """Print pauth's warnings as lines for people; with no handler at all, logging would print everything as it is."""
+    told, logger = _Told(output), logging.getLogger("pauth")
+    logger.addHandler(told)
+    try:
+        yield
+    finally:
+        logger.removeHandler(told)
+
+
+def complete_login(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Names of logins for the shell: presets and profiles. The store is not asked: its key may be in a keyring that asks for a password."""
     del context, parameter
     names = {preset.name for preset in Providers.all()}
@@ -104,7 +145,7 @@ def _complete_login(context: click.Context, parameter: click.Parameter, incomple
 def login_argument(*, required: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """The argument that names a login."""
     metavar = "PROVIDER" if required else "[LOGIN]"
-    return click.argument("name", required=required, metavar=metavar, callback=not_empty, shell_complete=_complete_login)
+    return click.argument("name", required=required, metavar=metavar, callback=not_empty, shell_complete=complete_login)
 
 
 user_option: Final = click.option(

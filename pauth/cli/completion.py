@@ -11,13 +11,13 @@ __all__ = ["completion"]
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    r"""Print the script that completes pauth's commands in SHELL.
+    """Print the script that completes pauth's commands in SHELL.
 
     \b
     eval "$(pauth completion bash)"      # in ~/.bashrc
     eval "$(pauth completion zsh)"       # in ~/.zshrc
     pauth completion fish > ~/.config/fish/completions/pauth.fish
-    """
+    """  # noqa: D301  # click wants the character
     root = click.get_current_context().find_root().command
     made = get_completion_class(shell)
     assert made is not None  # noqa: S101  # click has these three

@@ -8,7 +8,7 @@ from rich.console import Console
 __all__ = ["demo"]
 
 
-@click.command()
+@click.command(short_help="Show a login, one refresh for many callers, and a logout.")
 @click.option("--callers", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="How many ask for the expired token at once.")
 def demo(callers: int) -> None:
     """Show a login, a stored token, one refresh for many callers, a restart and a logout.

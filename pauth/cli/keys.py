@@ -20,6 +20,8 @@ from pauth.storage.keys import EncryptionKey, Keyring, key_from, keyring_from_en
 __all__ = ["ENVIRONMENT", "SYSTEM_KEYRING", "KeyPlace", "key_place", "made_keys", "read_keys", "save_keys"]
 
 _PATIENCE: Final = 10.0
+_LOCK: Final = "keyring.lock"
+"""Held by who puts a key into the keyring. It stays, and tells that somebody did."""
 
 
 class KeyPlace:
@@ -27,13 +29,15 @@ class KeyPlace:
 
     :param name: for people.
     :param path: of a key file.
+    :param instead: the path of a key file whose keys count if there are none in the keyring.
     """
 
-    __slots__ = ("name", "path")
+    __slots__ = ("instead", "name", "path")
 
-    def __init__(self, name: str, path: str | None = None) -> None:
+    def __init__(self, name: str, path: str | None = None, *, instead: str | None = None) -> None:
         self.name: str = name
         self.path: str | None = path
+        self.instead: str | None = instead
 
 
 ENVIRONMENT: Final = KeyPlace("the environment")
@@ -45,10 +49,15 @@ def key_place(config: Config) -> KeyPlace:
     if os.environ.get("PAUTH_ENCRYPTION_KEY") or os.environ.get("PAUTH_ENCRYPTION_KEYS"):
         return ENVIRONMENT
     path = config.key_file or default_key_path()
-    # A key file that is there goes before a keyring that may come later: what is encrypted is encrypted with it.
-    if config.key != "keyring" and (config.key == "file" or config.key_file is not None or os.path.exists(path)):  # noqa: PTH110
+    if config.key != "keyring" and (config.key == "file" or config.key_file is not None):
         return KeyPlace(path, path)
-    return SYSTEM_KEYRING
+    if config.key == "keyring" or not os.path.exists(path):  # noqa: PTH110
+        return SYSTEM_KEYRING
+    # A key file that is there goes before a keyring that may come later: what is encrypted is encrypted with it. But where a key was put into the
+    # keyring, the file came later: any program with a token folder of its own makes it.
+    if os.path.exists(os.path.join(config_folder(), _LOCK)):  # noqa: PTH110, PTH118
+        return KeyPlace(SYSTEM_KEYRING.name, instead=path)
+    return KeyPlace(path, path)
 
 
 def read_keys(place: KeyPlace) -> Keyring | None:
@@ -64,7 +73,9 @@ def read_keys(place: KeyPlace) -> Keyring | None:
     from pauth.cli import os_keyring
 
     text = os_keyring.get()
-    return None if text is None else _keyring(text)
+    if text is not None:
+        return _keyring(text)
+    return None if place.instead is None else keyring_from_file(place.instead)
 
 
 def made_keys(config: Config, *, store_exists: bool) -> Keyring:
@@ -81,9 +92,10 @@ def made_keys(config: Config, *, store_exists: bool) -> Keyring:
     if found is not None:
         return found
     if store_exists:
+        where = f"{default_key_path()} and in {place.name}" if place.path is None and config.key == "auto" else place.name
         raise ConfigurationError(
-            f"the encryption key of the stored tokens was looked for in {place.name} and is not there; "
-            "set PAUTH_ENCRYPTION_KEY, or log in at the desktop whose keyring has it"
+            f"the encryption key of the stored tokens was looked for in {where} and is not there; "
+            "put the key file back, set PAUTH_ENCRYPTION_KEY, or log in at the desktop whose keyring has it"
         )
     if place.path is not None:
         return keyring_from_file(place.path)
@@ -93,7 +105,7 @@ def made_keys(config: Config, *, store_exists: bool) -> Keyring:
         return keyring_from_file(default_key_path())
     folder = open_folder(config_folder(), what="configuration folder")
     try:
-        with locked(lambda: folder.open_lock("keyring.lock"), patience=_PATIENCE, make=lambda: folder.create("keyring.lock")):
+        with locked(lambda: folder.open_lock(_LOCK), patience=_PATIENCE, make=lambda: folder.create(_LOCK)):
             text = os_keyring.get()  # another process may have been faster
             if text is None:
                 text = EncryptionKey.generate().to_string()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shlex
 import socket
 import sys
@@ -23,7 +24,7 @@ from pauth.cli.settings import normal_name
 from pauth.cli.store import place_of
 from pauth.cli.target import MAX_SECRET, Said, checked_secret, client_of, preset_named, read_secret_file, server_of, settled, user_of
 from pauth.client import OAuth2Client
-from pauth.errors import ConfigurationError
+from pauth.errors import AuthorizationError, ConfigurationError
 from pauth.login import Login
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
@@ -50,7 +51,11 @@ _PATIENCE = 600.0
 @click.option(
     "--browser/--no-browser", "browser", default=None, help="Open the browser, or only show the address.  [default: --no-browser with --device]"
 )
-@click.option("--timeout", type=click.FloatRange(1, 3600), default=_PATIENCE, show_default=True, help="Seconds to wait for the browser to come back.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(1, 3600),
+    help=f"Seconds to wait for the user.  [default: {_PATIENCE:.0f}; with --device, as long as the provider lets the code live]",
+)
 @common_options
 def login(
     given: Given,
@@ -68,9 +73,9 @@ def login(
     ca_file: str | None,
     device: bool,
     browser: bool | None,
-    timeout: float,
+    timeout: float | None,
 ) -> None:
-    r"""Log in at PROVIDER and keep the tokens.
+    """Log in at PROVIDER and keep the tokens.
 
     PROVIDER is a preset (pauth providers), the URL of an issuer, or a profile in pauth.toml. The client id and secret are asked for if they are not
     configured; they are kept, encrypted, with the tokens, so that no other command needs them again.
@@ -79,7 +84,7 @@ def login(
     pauth login github
     pauth login https://login.example.com --name work --client-id my-app --public
     pauth login google --device
-    """
+    """  # noqa: D301  # click wants the character
     if public and (client_secret_stdin or client_secret_file):
         raise click.UsageError("--public says that there is no client secret; leave it out, or the secret")
     kept_as = normal_name(as_name or name)
@@ -176,10 +181,10 @@ def _is_asked() -> bool:
 class _Way:
     """How the user is led to the provider."""
 
-    def __init__(self, output: Output, *, browser: bool, timeout: float) -> None:
+    def __init__(self, output: Output, *, browser: bool, timeout: float | None) -> None:
         self._output = output
         self._browser = browser
-        self.timeout: float = timeout
+        self.timeout: float | None = timeout
 
     async def show(self, url: Secret, text: str, *lines: str) -> None:
         """Tell the user where to go, and open the browser there if it is wanted (DV-3)."""
@@ -190,7 +195,7 @@ class _Way:
 async def _log_in(
     storage: CoordinatedTokenStorage, target: KnownLogin, way: _Way, *, user: str, place: tuple[str, Sequence[socket.socket]] | None
 ) -> Login:
-    async with client_of(target, storage, redirect_uri=None if place is None else place[0], login_timeout=way.timeout) as client:
+    async with client_of(target, storage, redirect_uri=None if place is None else place[0], login_timeout=way.timeout or _PATIENCE) as client:
         done = await (_on_another_device(client, way, user) if place is None else _in_the_browser(client, way, user, *place))
         await keep_login(storage, replace(target, namespace=client.namespace))
     return done
@@ -201,7 +206,7 @@ async def _in_the_browser(client: OAuth2Client, way: _Way, user: str, redirect_u
     listener = Listener(redirect_uri, Secret(parse_qs(urlsplit(url.reveal()).query)["state"][0]))
     async with listener.listening(sockets):
         await way.show(url, "this address in a browser on this machine:", "", f"  {url.reveal()}", "")
-        callback = await listener.callback(timeout=way.timeout)
+        callback = await listener.callback(timeout=way.timeout or _PATIENCE)
         succeeded = False
         try:
             done = await client.handle_callback(callback.query.reveal())
@@ -213,8 +218,14 @@ async def _in_the_browser(client: OAuth2Client, way: _Way, user: str, redirect_u
 
 async def _on_another_device(client: OAuth2Client, way: _Way, user: str) -> Login:
     started = await client.start_device_login(user_id=user)
-    minutes = max(1, round((started.expires_at - time.time()) / 60))
+    left = min(started.expires_at - time.time(), way.timeout or math.inf)
+    within = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
     url = Secret(started.verification_uri_complete or started.verification_uri)
-    text = f"this address on any device, and enter the code there within {minutes} min:"
+    text = f"this address on any device, and enter the code there within {within}:"
     await way.show(url, text, "", f"  {started.verification_uri}", "", f"  {started.user_code}", "")
-    return await client.complete_device_login(started)
+    try:
+        async with asyncio.timeout(way.timeout):
+            return await client.complete_device_login(started)
+    except TimeoutError:
+        pass
+    raise AuthorizationError(f"nobody entered the code within {way.timeout:.0f} seconds; start the login again")

@@ -80,7 +80,8 @@ class Output:
     def error(self, error: PAuthError) -> None:
         """Print an error, as text or as a JSON object, on standard error."""
         if not self.as_json:
-            self.tell(f"Error: {error}" + (f" (the server says: {error.error_description})" if error.error_description else ""))
+            said = error.error_description
+            self.tell(f"Error: {error}" + (f" (the server says: {said})" if said and said not in str(error) else ""))
             return
         members = {
             "type": type(error).__name__,
@@ -109,9 +110,9 @@ class Output:
             yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def table(columns: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
+def table(columns: Iterable[str], rows: Iterable[Sequence[str]], *, header: bool = True) -> Table:
     """A table of plain text: nothing in it is markup, and nothing is obeyed by a terminal."""
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    made = Table(box=None, pad_edge=False, header_style="bold", show_header=header)
     for name in columns:
         made.add_column(name, overflow="fold")
     for row in rows:

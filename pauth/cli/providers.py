@@ -14,7 +14,7 @@ from pauth.providers import Provider, Providers
 __all__ = ["providers"]
 
 
-@click.command()
+@click.command(short_help="List the presets, and where to register with each.")
 @common_options
 def providers(given: Given) -> None:
     """List the presets, and where an application is registered with each.

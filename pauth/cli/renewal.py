@@ -34,7 +34,7 @@ everyone_option: Final = click.option("--all", "everyone", is_flag=True, help="T
 @everyone_option
 @common_options
 def refresh(given: Given, *, name: str | None, user: str | None, everyone: bool) -> None:
-    """Get a new access token now, whatever the expiry of the stored one."""
+    """Get a new access token now, even if the stored one is valid."""
     _check(user, everyone=everyone)
 
     async def work(storage: CoordinatedTokenStorage) -> tuple[KnownLogin, str, Token] | _Outcome:
@@ -84,7 +84,7 @@ def revoke(given: Given, *, name: str | None, user: str | None, everyone: bool) 
         given.output.result({"login": done[0].name, "user": done[1], "revoked": True}, f"Revoked: the tokens of {done[1]!r} are gone.")
 
 
-@click.command()
+@click.command(short_help="Revoke and delete the tokens, and forget the client.")
 @login_argument()
 @user_option
 @everyone_option

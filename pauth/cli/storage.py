@@ -45,7 +45,7 @@ def storage() -> None:
     """Measure, move, re-encrypt and check the token storage."""
 
 
-@storage.command()
+@storage.command(short_help="Measure how fast the storage is, from here.")
 @click.option("--seconds", type=click.FloatRange(0.01, 600), default=2.0, show_default=True, help="How long to measure each line.")
 @click.option("--tasks", type=click.IntRange(1, 10_000), multiple=True, default=(1, 64), show_default=True, help="How many ask at once.")
 @common_options
@@ -82,8 +82,8 @@ def migrate(given: Given, *, target: Secret, target_key_env: str | None, namespa
     TARGET is the URL of a storage, or env:NAME for a variable that holds one (with a password, write it so). Both may be used meanwhile; where both
     have a record, the one that was written later wins. It can be run again, and only copies what is new.
     """
-    source = place_of(given.config, given.storage)
     copy_to = target_of(target)
+    source = given.existing_place()
     source_keys = None if (kept := key_place_of(source, given.config)) is None else read_keys(kept)
     keys = source_keys if target_key_env is None else _keys_in(target_key_env)
     failures: list[str] = []
@@ -116,7 +116,7 @@ def migrate(given: Given, *, target: Secret, target_key_env: str | None, namespa
         click.get_current_context().exit(FAILED)
 
 
-@storage.command("rotate-keys")
+@storage.command("rotate-keys", short_help="Bring every record under a new key.")
 @click.option("--drop-unused", is_flag=True, help="Take out the older keys under which nothing is stored any more, and rotate nothing.")
 @common_options
 def rotate_keys(given: Given, *, drop_unused: bool) -> None:
@@ -177,7 +177,7 @@ def _drop_unused(given: Given, where: KeyPlace, keys: Keyring, in_use: dict[str 
     )
 
 
-@storage.command()
+@storage.command(short_help="Read every record, and say which cannot be read.")
 @common_options
 def check(given: Given) -> None:
     """Read every record: whether it can be decrypted, is a token, and under which key it is.

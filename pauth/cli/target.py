@@ -16,6 +16,7 @@ from typing import Final
 from pauth.cli.logins import KnownLogin, all_logins, find_login
 from pauth.cli.settings import Config, Profile, normal_name
 from pauth.client import OAuth2Client
+from pauth.core.urls import url_problem
 from pauth.errors import ConfigurationError, ReauthorizationRequired
 from pauth.providers import Provider, Providers
 from pauth.refresh.policy import RefreshPolicy
@@ -124,7 +125,7 @@ def settled(name: str, config: Config, known: KnownLogin | None, said: Said | No
 def server_of(login: KnownLogin) -> Provider | str:
     """The preset of a login, or the URL of its issuer.
 
-    :raises ConfigurationError: its provider is neither.
+    :raises ConfigurationError: its provider is neither, or would be spoken to without TLS.
     """
     preset = preset_named(login.provider)
     if preset is None and "://" not in login.provider:
@@ -132,6 +133,8 @@ def server_of(login: KnownLogin) -> Provider | str:
             f"there is no preset for a provider named {login.provider!r} (pauth providers lists them); "
             "for any other give the URL of its issuer, or a profile in pauth.toml"
         )
+    if preset is None and url_problem(login.provider) and not url_problem(login.provider, allow_insecure_http=True):
+        raise ConfigurationError("the issuer must be an https: URL; the command line speaks http: to a server on this machine only")
     return login.provider if preset is None else preset
 
 

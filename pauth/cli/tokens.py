@@ -30,14 +30,14 @@ _AT_ONCE: Final = 500
 @click.option("--header", is_flag=True, help="Print the whole Authorization header, for curl -H @-.")
 @common_options
 def token(given: Given, *, name: str | None, user: str | None, header: bool) -> None:
-    r"""Print a valid access token, and nothing else.
+    """Print a valid access token, and nothing else.
 
     The stored token, or a refreshed one, which is stored before it is printed.
 
     \b
     http GET https://api.github.com/user "Authorization: Bearer $(pauth token github)"
     pauth token github --header | curl -H @- https://api.github.com/user
-    """
+    """  # noqa: D301  # click wants the character
 
     async def get(storage: CoordinatedTokenStorage) -> Token:
         login = await find_target(storage, given.config, name)
@@ -58,7 +58,7 @@ def token(given: Given, *, name: str | None, user: str | None, header: bool) -> 
 @click.option("--all", "everything", is_flag=True, help="Every record in the store, those of other programs too.")
 @common_options
 def list_logins(given: Given, *, everything: bool) -> None:
-    """List the logins: at which provider, as whom, and how their tokens stand."""
+    """List the logins: where, as whom, and how their tokens stand."""
     there = place_of(given.config, given.storage).is_there
     rows = given.run(lambda storage: _listed(storage, everything=everything)) if there else []
     document = [{name: value for name, value in row.items() if name != "state"} for row in rows]
@@ -157,7 +157,7 @@ def show(given: Given, *, name: str | None, user: str | None) -> None:
         "user": whose,
         **_described(grant),
     }
-    given.output.result(document, table(("", ""), _lines(document, grant)))
+    given.output.result(document, table(("", ""), _lines(document, grant), header=False))
 
 
 def _lines(document: dict[str, Any], grant: StoredGrant) -> list[Sequence[str]]:

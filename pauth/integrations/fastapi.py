@@ -17,14 +17,19 @@ from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import cast
 
-from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
-from fastapi.requests import HTTPConnection
-
 from pauth.core.token import Token
 from pauth.errors import PAuthError, ReauthorizationRequired
 from pauth.integrations._pages import CHALLENGE, Reply, problem_of
 from pauth.integrations._paths import path_with_query
 from pauth.integrations._web import MAX_FORM, LoginRefused, WebLoginBase
+
+try:
+    from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
+    from fastapi.requests import HTTPConnection
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "pauth.integrations.fastapi needs fastapi, which is not installed: pip install 'pauth[fastapi]'", name="fastapi"
+    ) from None
 
 __all__ = ["LoginRefused", "WebLogin"]
 

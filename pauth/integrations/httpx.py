@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Iterable
 from typing import NoReturn
 
-import httpx
-
 from pauth.errors import ConfigurationError
 from pauth.integrations._bearer import AsyncTokenSource, Bearer, SyncTokenSource, UsableToken
 from pauth.integrations._origins import conceal_origins
 from pauth.secret import Secret
+
+try:
+    import httpx
+except ModuleNotFoundError:
+    raise ModuleNotFoundError("pauth.integrations.httpx needs httpx, which is not installed: pip install 'pauth[httpx]'", name="httpx") from None
 
 __all__ = ["SyncTokenAuth", "TokenAuth"]
 

@@ -12,11 +12,16 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-import requests
-import requests.auth
-
 from pauth.integrations._bearer import Bearer, SyncTokenSource, UsableToken
 from pauth.integrations._origins import conceal_origins
+
+try:
+    import requests
+    import requests.auth
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "pauth.integrations.requests needs requests, which is not installed: pip install 'pauth[requests]'", name="requests"
+    ) from None
 
 __all__ = ["TokenAuth"]
 

@@ -75,7 +75,9 @@ class DatabaseTokenStorage(DrivenTokenStorage):
         coalesce: bool = True,
     ) -> None:
         if _MISSING:
-            raise ConfigurationError(f"DatabaseTokenStorage needs {_MISSING[0]}, which is not installed: pip install 'pauth[sql]'")
+            extra = _extra(url)
+            del url, encryption_key  # SH-5
+            raise ConfigurationError(f"DatabaseTokenStorage needs {_MISSING[0]}, which is not installed: pip install 'pauth[{extra}]'")
         # SH-5: before anything can fail, and a traceback show locals
         encryption_key = conceal(encryption_key)
         if isinstance(url, str):
@@ -100,6 +102,12 @@ class DatabaseTokenStorage(DrivenTokenStorage):
         from pauth.storage.sql.tables import metadata
 
         return metadata
+
+
+def _extra(url: object) -> str:
+    """The extra that has all that a URL needs, so that nobody installs one and is told of the next."""
+    scheme = (url.reveal() if isinstance(url, Secret) else str(url)).partition(":")[0].partition("+")[0].lower()
+    return {"postgresql": "postgresql", "mysql": "mysql", "mariadb": "mysql"}.get(scheme, "sql")
 
 
 def _driver(url: Secret | URL | AsyncEngine, *, timeout: float, plaintext: bool, clock: Clock) -> Driver:

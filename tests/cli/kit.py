@@ -155,7 +155,7 @@ class Home:
             record = await storage.load(listed.key)
             assert record is not None
             changed = {name: value for name, value in {**record.tokens, **members}.items() if value is not None}
-            await storage.replace(listed.key, changed, expected_version=record.version)
+            await storage.replace(listed.key, changed, expected_version=record.version, expires_at=changed.get("expires_at"))
 
         self.stored(change)
 

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import click
 import pytest
 
 from pauth import Provider, ServerMetadata
 from pauth.cli.app import COMMANDS
+from pauth.cli.importing import import_command
 from pauth.cli.login import login
 from pauth.cli.output import EXIT_CODES, FAILED, INTERRUPTED, Output
+from pauth.cli.refresher import refresher
 from pauth.cli.settings import Profile, load_config
 from pauth.providers import catalog
 from tests.cli.kit import CLIENT_SECRET, ROOT, Browser, Home, ServerThread
@@ -65,6 +68,7 @@ def world(plain: ServerThread, monkeypatch: pytest.MonkeyPatch) -> ServerThread:
 def test_every_command_of_the_page_runs(home: Home, world: ServerThread, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
     """In the order of the page, in one home."""
     used: set[str] = set()
+    (home.folder / "tokens.json").write_text('{"imported": {"access_token": "not-secret", "refresh_token": "not-secret-either"}}')
     for call in commands():
         arguments = [world.server.issuer if word == "https://login.example.com" else word for word in call[1:]]
         if any(word.endswith((CLIENTS[0], CLIENTS[1])) for word in arguments):
@@ -76,9 +80,10 @@ def test_every_command_of_the_page_runs(home: Home, world: ServerThread, browser
     assert used == set(COMMANDS), "each command has an example"
 
 
-def test_every_option_of_login_is_on_the_page() -> None:
+@pytest.mark.parametrize("command", [login, refresher, import_command])
+def test_every_option_is_on_the_page(command: click.Command) -> None:
     named = set(re.findall(r"--[a-z-]+", PAGE))
-    options = {name for option in login.params for name in (*option.opts, *option.secondary_opts) if name.startswith("--")}
+    options = {name for option in command.params for name in (*option.opts, *option.secondary_opts) if name.startswith("--")}
     assert options <= named
 
 

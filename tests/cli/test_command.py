@@ -53,6 +53,18 @@ def test_help(option: str) -> None:
     assert "Exit code 1 if anything did not go as it should." in " ".join(about_demo.output.split())
 
 
+def test_the_help_says_each_command_in_full() -> None:
+    """At 80 columns; and examples stand on lines of their own."""
+    for arguments in (["--help"], ["storage", "--help"]):
+        listing = CliRunner().invoke(app, arguments, terminal_width=80).output.partition("Commands:")[2]
+        assert listing.count("\n") > 4
+        assert "..." not in listing
+    for name in ("login", "token", "completion"):
+        lines = CliRunner().invoke(app, [name, "--help"], terminal_width=80).output.splitlines()
+        assert any(line.startswith("  pauth ") or "pauth completion bash" in line for line in lines)
+        assert not any("\\b" in line or "\b" in line for line in lines)
+
+
 def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["pauth", "--version"])
     with pytest.raises(SystemExit) as left:
@@ -257,6 +269,7 @@ def test_every_command_but_the_shows_takes_json_and_the_common_options(home: Hom
 def test_p13_who_is_not_named_is_not_the_user_that_is_meant_by_default(home: Home, work: ServerThread, name: str) -> None:
     """`--user "$USER_ID"` in a script in which the variable is not set: not the token of somebody else, nor its end."""
     requests = len(work.server.ledger)
+    assert home.run("refresher", "work", "", "--once").code == 2
     for arguments in (["work", "--user", ""], ["work", "--user="], ["work", "-u", ""], [""], ["work", "--config", ""]):
         done = home.run(name, *arguments)
         assert (done.code, done.out, "it is empty; name what is meant, or leave it out" in done.err) == (2, "", True), arguments

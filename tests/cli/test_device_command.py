@@ -123,3 +123,9 @@ def test_the_loopback_login_at_oidc_provider(home: Home, oidc_provider: RealServ
     assert asyncio.run(visit()) == 200
     out, err = process.communicate()
     assert (process.returncode, "as alice" in out) == (0, True), err
+
+
+def test_the_user_has_as_long_as_the_command_line_says(home: Home, double: ServerThread) -> None:
+    done = home.run("login", double.server.issuer, "--client-id", CLIENT_ID, "--device", "--timeout", "1")
+    assert (done.code, "enter the code there within 1 s:" in done.err) == (4, True)
+    assert done.err.splitlines()[-1] == "Error: nobody entered the code within 1 seconds; start the login again"

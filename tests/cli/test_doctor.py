@@ -299,10 +299,10 @@ def test_a_store_that_cannot_be_used(home: Home, work: ServerThread) -> None:
     home.tokens.chmod(0o755)
     done = home.run("doctor", "--json")
     (store,) = [finding for finding in done.json["findings"]["here"] if finding["topic"] == "store"]
-    assert (done.code, store["status"], "chmod 700 it" in store["text"], "work" in done.json["findings"]) == (1, "problem", True, False)
+    assert (done.code, store["status"], "chmod 700 " in store["text"], "work" in done.json["findings"]) == (1, "problem", True, False)
 
 
-def test_a_store_that_forgets(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_forgets(home: Home, work: ServerThread, monkeypatch: pytest.MonkeyPatch) -> None:
     async def nothing(*_: object) -> None:
         return None
 
@@ -315,9 +315,28 @@ def test_a_key_that_is_lost(home: Home, work: ServerThread) -> None:
     home.key_file.unlink()
     done = home.run("doctor")
     assert done.code == 1
-    assert "there is none yet" in done.out
-    assert "the encryption key of the stored tokens was looked for in the system keyring and is not there" in done.out
+    assert "there is none yet" not in done.out
+    assert f"the encryption key of the stored tokens was looked for in {home.key_file} and in the system keyring and is not there" in done.out
     assert done.out.splitlines()[-1] == "1 problem."
+
+
+def test_nothing_is_made_for_looking(home: Home) -> None:
+    """Before the first login: what is configured is looked at, and neither a key nor a store is there afterwards."""
+    done = home.run("doctor", "github", "--json")
+    assert done.json["findings"]["github"][0]["text"] == "no client id is known"
+    with Site() as site:
+        home.configure(f'[profiles.work]\nprovider = "{site.issuer}"\nclient_id = "{CLIENT_ID}"\npublic = true\n')
+        done = home.run("doctor", "--json")
+    here, work = done.json["findings"]["here"], done.json["findings"]["work"]
+    assert [finding["text"] for finding in here if finding["topic"] == "store"] == [f"nothing is stored yet in {home.tokens}"]
+    assert {finding["topic"]: finding["status"] for finding in work}["discovery"] == "ok"
+    assert not home.tokens.exists()
+    assert not home.key_file.exists()
+
+
+def test_a_name_that_is_none(home: Home) -> None:
+    done = home.run("doctor", "gitbub")
+    assert (done.code, "there is no preset for a provider named 'gitbub'" in done.out) == (1, True)
 
 
 def test_a_key_that_is_none(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

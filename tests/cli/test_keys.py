@@ -74,6 +74,18 @@ def test_else_a_key_file_of_the_files_storages_own(home: Home) -> None:
     assert key_place(Config()).path == str(home.key_file)
 
 
+def test_a_key_file_that_another_program_makes_later_is_not_the_key(home: Home) -> None:
+    """A program with a token folder of its own makes a key file, in the place where the command line would look for one."""
+    use(fake_keyring.Good)
+    made = made_keys(Config(), store_exists=False)
+    other = keyring_from_file(home.key_file)
+    assert made_keys(Config(), store_exists=True).primary.key_id == made.primary.key_id != other.primary.key_id
+    save_keys(key_place(Config()), Keyring([KEY]))
+    assert (kept(), keyring_from_file(home.key_file).primary.key_id) == (KEY.to_string().reveal(), other.primary.key_id)
+    fake_keyring.Good.kept.clear()  # and where there is none in the keyring after all, the file's counts
+    assert made_keys(Config(), store_exists=True).primary.key_id == other.primary.key_id
+
+
 def test_a_key_file_that_is_there_goes_before_a_keyring_that_comes_later(home: Home) -> None:
     """What is encrypted is encrypted with it."""
     made = made_keys(Config(), store_exists=False)
@@ -87,7 +99,7 @@ def test_no_new_key_is_made_for_a_store_that_has_one() -> None:
     for backend in (None, fake_keyring.Good):
         if backend is not None:
             use(backend)
-        with pytest.raises(ConfigurationError, match="looked for in the system keyring and is not there"):
+        with pytest.raises(ConfigurationError, match=r"encryption\.key and in the system keyring and is not there; put the key file back"):
             made_keys(Config(), store_exists=True)
     assert kept() is None
 

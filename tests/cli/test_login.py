@@ -158,7 +158,7 @@ def test_na8_the_user_says_no(home: Home, double: ServerThread, browser: Browser
     browser.options["deny"] = True
     done = home.run("login", double.server.issuer, "--client-id", CLIENT_ID)
     assert (done.code, done.out) == (4, "")
-    assert "Error: the server refused the login: access_denied (the user said no); start the login again" in done.err
+    assert done.err.splitlines()[-1] == "Error: the server refused the login: access_denied (the user said no); start the login again"
     browser.join()
     ((status, page),) = browser.pages
     assert (status, "The login failed" in page, "said no" in page) == (400, True, False)
@@ -279,6 +279,16 @@ def test_without_a_terminal_nobody_is_asked(home: Home) -> None:
 def test_na10_options_that_contradict_each_other_or_are_not_there(home: Home, arguments: list[str]) -> None:
     done = home.run("login", "github", "--client-id", "x", *arguments)
     assert (done.code, done.out) == (2, "")
+
+
+def test_a_provider_without_tls(home: Home) -> None:
+    """In the words of the command line, which has no option for it; and before anything is asked or made."""
+    done = home.run("login", "http://sso.example", "--client-id", CLIENT_ID, "--public")
+    assert (done.code, done.err) == (
+        3,
+        "Error: the issuer must be an https: URL; the command line speaks http: to a server on this machine only\n",
+    )
+    assert not home.tokens.exists()
 
 
 def test_a_provider_that_nobody_knows(home: Home) -> None:

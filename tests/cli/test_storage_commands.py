@@ -139,6 +139,15 @@ def test_migrate_names_what_it_could_not_copy(home: Home, failing: int) -> None:
     assert lines[20:] == (["and 10 more"] if failing > 20 else [])
 
 
+def test_migrate_before_the_first_login(home: Home) -> None:
+    """What is missing is the source, not a key for the target; and nothing is made."""
+    done = home.run("storage", "migrate", "sqlite:///tokens.db")
+    assert (done.code, done.err) == (4, "Error: there is no login yet: pauth login PROVIDER\n")
+    assert not (home.folder / "tokens.db").exists()
+    done = home.run("storage", "migrate", "memory://")
+    assert (done.code, "memory:// keeps nothing after the command has ended" in done.err) == (3, True)
+
+
 def test_migrate_to_itself(home: Home) -> None:
     home.run("storage", "bench", "--seconds", "0.01")
     done = home.run("storage", "migrate", f"file://{home.tokens}")

@@ -117,6 +117,16 @@ def test_a_server_that_does_not_answer(home: Home, work: ServerThread) -> None:
     assert (done.error["type"], done.error["remedy"], done.error["status"], done.error["retry_after"]) == ("ProviderUnavailable", "retry", 429, 17.0)
 
 
+def test_an_error_is_one_line_and_no_log_beside_it(home: Home, work: ServerThread) -> None:
+    """In a process of its own, where nobody has set up logging; a program reads the line as JSON."""
+    work.server.script("token", faults.status(503), times=None)
+    done = home.process("refresh", "work", "--json")
+    assert (done.code, done.out, len(done.err.splitlines())) == (5, "", 1)
+    assert done.error["type"] == "ProviderUnavailable"
+    done = home.process("refresh", "work", "--verbose")
+    assert "pauth.events: refresh_failed" in done.err
+
+
 def test_a_client_that_the_server_does_not_know_any_more(home: Home, work: ServerThread) -> None:
     home.expire()
     work.server.register_client(CLIENT_ID, "CANARY-changed", redirect_uris=["http://127.0.0.1/callback"])
@@ -178,6 +188,7 @@ def test_show_says_everything_but_the_secrets(home: Home, work: ServerThread) ->
         "refreshable": True,
     }
     text = home.run("show", "work").out
+    assert text.startswith("login ")
     assert "access token" in text
     assert text.count("kept, not shown") == 3
     assert "(valid for 60 min)" in text
@@ -241,6 +252,13 @@ def test_list_shows_records_that_cannot_be_decrypted(home: Home, work: ServerThr
     (row,) = done.json
     assert "failed authentication" in row["error"]
     assert home.run("show", "work").code == 3
+
+
+def test_list_tells_once_of_records_of_nobody_known(home: Home, work: ServerThread) -> None:
+    for file in home.tokens.rglob("*.token"):
+        file.write_bytes(b"noise" * 50)
+    done = home.process("list")
+    assert (done.code, done.err.count("records in the token folder that cannot be read: 2;")) == (0, 1)
 
 
 def test_what_is_kept_of_a_login_by_a_newer_version(home: Home, work: ServerThread) -> None:

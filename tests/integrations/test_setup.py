@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from typing import Any
 
 import httpx
@@ -236,3 +238,11 @@ def test_both_frameworks_say_the_same_of_the_options() -> None:
     said = [re.findall(r":param (\w+): (.*?)(?=\n\s*:)", kind.__doc__ or "", re.DOTALL) for kind in (in_fastapi.WebLogin, in_aiohttp.WebLogin)]
     assert said[0] == said[1]
     assert [name for name, _ in said[0]] == ["client", *(in_fastapi.WebLogin.__init__.__kwdefaults__ or {})]
+
+
+@pytest.mark.parametrize("library", ["fastapi", "httpx", "requests"])
+def test_who_lacks_a_library_is_told_how_to_get_it(library: str) -> None:
+    program = f"import sys; sys.modules[{library!r}] = None; import pauth.integrations.{library}"
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert done.stderr.rstrip().endswith(f"which is not installed: pip install 'pauth[{library}]'")
+    assert "During handling" not in done.stderr

@@ -51,6 +51,24 @@ except ConfigurationError as error:
     assert run(program).endswith(f" needs {missing}, which is not installed: pip install 'pauth[sql]'")
 
 
+@pytest.mark.parametrize(
+    ("url", "extra"),
+    [("postgresql://h/d", "postgresql"), ("postgresql+psycopg://h/d", "postgresql"), ("mysql://h/d", "mysql"), ("MariaDB+asyncmy://h/d", "mysql")],
+)
+def test_the_extra_that_is_named_has_the_driver_too(url: str, extra: str) -> None:
+    program = f"""
+import sys
+sys.modules["sqlalchemy"] = None
+from pauth.errors import ConfigurationError
+from pauth.storage import storage_from_url
+try:
+    storage_from_url({url!r})
+except ConfigurationError as error:
+    print(error)
+"""
+    assert run(program) == f"DatabaseTokenStorage needs sqlalchemy, which is not installed: pip install 'pauth[{extra}]'"
+
+
 def test_a_missing_redis_is_named_at_construction() -> None:
     program = """
 import sys

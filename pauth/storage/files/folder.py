@@ -240,7 +240,7 @@ def _opened(path: str, descriptor: int, what: str) -> Folder:
     if info.st_uid != os.geteuid():
         problem = "belongs to another user of this machine; run as that user, or give a folder of your own"
     elif info.st_mode & 0o077:
-        problem = f"has mode {stat.S_IMODE(info.st_mode):04o}: other users of this machine can enter it; chmod 700 it"
+        problem = f"has mode {stat.S_IMODE(info.st_mode):04o}: other users of this machine can enter it; chmod 700 {path}"
     if problem:
         os.close(descriptor)
         raise ConfigurationError(f"the {what} {problem}")

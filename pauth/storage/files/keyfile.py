@@ -60,10 +60,16 @@ def keyring_from_file(path: str | os.PathLike[str]) -> Keyring:
     except OSError as error:
         failure = error_for(error)
     except RecordTampered as error:
-        failure = ConfigurationError(f"the key file cannot be used: {str(error).replace('a file in the token folder', 'it')}")
+        problem = str(error).replace("a file in the token folder", "it")
+        remedy = "; if the key is yours, chmod 600 it" if "others can open it" in problem else ""
+        failure = ConfigurationError(f"the key file cannot be used: {problem}{remedy} ({os.fspath(path)})")
     if content is None:
         raise failure or ConfigurationError("the key file is not text; it holds one key a line, as EncryptionKey.to_string() writes it")
-    return Keyring(key_from(line) for line in _lines(content))
+    try:
+        return Keyring(key_from(line) for line in _lines(content))
+    except ConfigurationError as error:
+        problem = str(error)
+    raise ConfigurationError(f"the key file holds no key that can be used: {problem} ({os.fspath(path)})")
 
 
 def write_key_file(path: str | os.PathLike[str], keys: Sequence[Secret]) -> None:

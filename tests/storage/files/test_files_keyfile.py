@@ -99,8 +99,10 @@ def test_keys_in_a_file_are_rotated(tmp_path: Path) -> None:
 def test_a_file_without_a_usable_key_is_refused_vc_4(tmp_path: Path, content: bytes) -> None:
     path = write_private(tmp_path / "keys" / "key", "")
     path.write_bytes(content)
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match="the key file holds no key that can be used") as caught:
         keyring_from_file(path)
+    assert str(path) in str(caught.value)
+    assert caught.value.__context__ is None
     assert path.read_bytes() == content
 
 
@@ -123,6 +125,8 @@ def test_a_key_file_others_can_reach_is_refused(tmp_path: Path, problem: str) ->
     with pytest.raises(ConfigurationError) as caught:
         made(tmp_path, key_file=path)
     assert caught.value.__context__ is None
+    if problem == "readable by all":
+        assert f"chmod 600 it ({path})" in str(caught.value)
 
 
 def test_a_key_file_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,12 +169,14 @@ def test_options_that_contradict_or_make_no_sense(tmp_path: Path, options: dict[
 def test_errors_name_the_key_files_folder_and_not_the_tokens_fs_2(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir()
     (tmp_path / "open").chmod(0o755)
-    with pytest.raises(ConfigurationError, match="the key file's folder has mode 0755"):
+    with pytest.raises(ConfigurationError, match="the key file's folder has mode 0755") as caught:
         EncryptedFileStorage(tmp_path / "tokens", key_file=tmp_path / "open" / "key")
+    assert str(caught.value).endswith(f"chmod 700 {tmp_path / 'open'}")
     (tmp_path / "private").mkdir(0o700)
     (tmp_path / "private" / "key").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ConfigurationError, match="the key file cannot be used: it is a link"):
+    with pytest.raises(ConfigurationError, match="the key file cannot be used: it is a link") as caught:
         EncryptedFileStorage(tmp_path / "tokens", key_file=tmp_path / "private" / "key")
+    assert str(tmp_path / "private" / "key") in str(caught.value)
 
 
 def test_a_folder_without_a_name_is_not_the_current_one() -> None:

@@ -84,6 +84,8 @@ async def test_a_record_of_nobody_known_is_left_out_and_told(
         assert len(told) == 3
         assert all("cannot be read: 1;" in each and victim.stem not in each for each in told)
         assert len(await expiring(storage, limit=2)) == 11
+        copied = await copy_storage(storage, MemoryTokenStorage())
+        assert (copied.total, copied.checked, copied.failed, copied.verified) == (12, 11, 1, False)
         if not plaintext:
             report = await reencrypt(storage)
             assert (report.total, report.checked, report.failed, report.complete) == (12, 11, 1, False)

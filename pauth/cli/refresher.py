@@ -1,0 +1,79 @@
+"""``pauth refresher``: keeps the tokens of logins fresh, for as long as it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import click
+
+from pauth.cli.common import Given, common_options, complete_login, not_empty
+from pauth.cli.logins import KnownLogin, all_logins
+from pauth.cli.output import FAILED
+from pauth.cli.target import client_of, find_target
+from pauth.client import OAuth2Client
+from pauth.errors import ReauthorizationRequired
+from pauth.refresh.refresher import RefresherProgress, TokenRefresher
+from pauth.storage import CoordinatedTokenStorage
+
+__all__ = ["refresher"]
+
+
+def _none_empty(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        not_empty(context, parameter, value)
+    return values
+
+
+@click.command(short_help="Keep tokens fresh, for as long as it runs.")
+@click.argument("names", nargs=-1, metavar="[LOGIN]...", callback=_none_empty, shell_complete=complete_login)
+@click.option("--once", is_flag=True, help="Go through what is due once, and end.")
+@click.option("--interval", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds from one scan to the next.")
+@click.option("--rate", type=click.FloatRange(0.01, 100_000), help="Refreshes a second at one provider, at most.  [default: as many as go]")
+@click.option("--concurrency", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Refreshes that are under way at once, at most.")
+@common_options
+def refresher(given: Given, *, names: tuple[str, ...], once: bool, interval: float, rate: float | None, concurrency: int) -> None:
+    """Refresh the tokens of all users of the logins that are named, or of all logins, before they expire.
+
+    It runs until it is stopped, by SIGTERM or Ctrl-C; a refresh under way is ended first. Any number of them, on any number of machines, share the
+    work on one storage. --verbose tells of each refresh. With --once the exit code is 1 if a refresh failed.
+    """
+
+    async def work(storage: CoordinatedTokenStorage) -> tuple[list[str], RefresherProgress]:
+        logins = await _logins(storage, given, names)
+        async with AsyncExitStack() as stack:
+            clients: dict[str, OAuth2Client] = {}
+            for login in logins:
+                client = await stack.enter_async_context(client_of(login, storage))
+                clients.setdefault(client.namespace, client)  # two names of one client are the same records
+            keeper = TokenRefresher(list(clients.values()), interval=interval, rate=rate, concurrency=concurrency)
+            if once:
+                progress = await keeper.run_once()
+            else:
+                with suppress(NotImplementedError):  # Windows has no such signal to wait for
+                    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, keeper.stop)  # to the end: a second one must not cut a refresh off
+                await keeper.run()
+                progress = keeper.progress
+        return [login.name for login in logins], progress
+
+    done, progress = given.run(work)
+    document: dict[str, Any] = {"logins": done, **dataclasses.asdict(progress)}
+    given.output.result(
+        document,
+        f"Refreshed: {progress.refreshed}; failed: {progress.failed}; users who have to log in again: {progress.dead}; "
+        f"of {progress.listed} that were due in {progress.scans} scan{'' if progress.scans == 1 else 's'}.",
+    )
+    if once and progress.failed:
+        click.get_current_context().exit(FAILED)
+
+
+async def _logins(storage: CoordinatedTokenStorage, given: Given, names: tuple[str, ...]) -> list[KnownLogin]:
+    """The logins that are meant: those that are named, or all that were made or have a client in pauth.toml."""
+    configured = {name for name, profile in given.config.profiles.items() if profile.client_id is not None}
+    chosen = names or sorted({login.name async for login in all_logins(storage)} | configured)
+    if not chosen:
+        raise ReauthorizationRequired("there is no login yet: pauth login PROVIDER", reason="not_logged_in")
+    return [await find_target(storage, given.config, name) for name in dict.fromkeys(chosen)]
