@@ -80,10 +80,9 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def docs(session: nox.Session) -> None:
-    """The site, with warnings as errors, in build/site; and the code blocks of README.md and docs/ (the tests session runs them too)."""
+    """The site, with warnings as errors, in build/site. (The code blocks are run by the package and the tests sessions.)"""
     install_everything(session)
     session.run("mkdocs", "build", "--strict", "-f", "tools/docs/mkdocs.yml", env={"NO_MKDOCS_2_WARNING": "1"})
-    session.run("pytest", "tests/test_docs.py")
 
 
 EXTRAS = {  # what each extra is for: this must import and be made, in an environment that has nothing else
@@ -101,7 +100,7 @@ EXTRAS = {  # what each extra is for: this must import and be made, in an enviro
 
 @nox.session(python=NEWEST)
 def package(session: nox.Session) -> None:
-    """What is shipped: the wheel, in a bare environment, without extras, with each of them alone, and with all."""
+    """What is shipped: the wheel, in a bare environment, without extras, with each of them alone, and with all; then what README and docs/ say of it."""
     dist = Path(session.create_tmp()).resolve()
     shutil.rmtree(dist)
     session.install("build", "hatchling")
@@ -128,6 +127,15 @@ def package(session: nox.Session) -> None:
     session.run("mypy", "--strict", str(ROOT / "tests" / "typing" / "usage.py"))
     session.install(f"{wheel}[all]", "-c", locked)
     session.run("pauth", "demo")
+    beside = dist / "beside"  # the tests and the pages, and no source that would shadow the wheel
+    for folder in ("tests", "docs"):
+        shutil.copytree(ROOT / folder, beside / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("README.md", "pyproject.toml"):
+        shutil.copy(ROOT / file, beside)
+    session.install("--require-hashes", "-r", locked)
+    session.chdir(beside)
+    session.run("python", "-c", "import pauth; assert 'site-packages' in pauth.__file__")
+    session.run("pytest", "-n", "auto", "-m", "not servers", "tests/test_docs.py", "tests/cli")
 
 
 @nox.session(python=PYTHONS)

@@ -13,6 +13,7 @@ from typing import Final
 import click
 import pytest
 
+import pauth
 from pauth import Provider, ServerMetadata
 from pauth.cli.app import COMMANDS
 from pauth.cli.importing import import_command
@@ -93,7 +94,8 @@ def test_the_exit_codes_are_those_of_the_program() -> None:
 
 
 def test_every_variable_is_on_the_page_and_no_other() -> None:
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "pauth").rglob("*.py") if "testing" not in path.parts]
+    package = Path(pauth.__file__).parent
+    sources = [path.read_text(encoding="utf-8") for path in package.rglob("*.py") if "testing" not in path.relative_to(package).parts]
     read = {name for source in sources for name in re.findall(r'(?:get\(|environ\[|variable\()"(PAUTH_[A-Z_]+)"', source)}
     section = PAGE[PAGE.index("## Environment") : PAGE.index("## Exit codes")]
     assert set(re.findall(r"`(PAUTH_[A-Z_]+)`", section)) == read
