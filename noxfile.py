@@ -100,7 +100,7 @@ EXTRAS = {  # what each extra is for: this must import and be made, in an enviro
 
 @nox.session(python=NEWEST)
 def package(session: nox.Session) -> None:
-    """What is shipped: the wheel, in a bare environment, without extras, with each of them alone, and with all; then what README and docs/ say of it."""
+    """What is shipped: the wheel, in a bare environment, without extras, with each alone, with all; and what README and docs/ say of it."""
     dist = Path(session.create_tmp()).resolve()
     shutil.rmtree(dist)
     session.install("build", "hatchling")
