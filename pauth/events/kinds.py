@@ -184,9 +184,8 @@ class ServedStale(UserEvent):
     level: ClassVar[int] = logging.WARNING
 
     why: Literal["refresh_failed", "breaker_open", "unsaved"]
-    """What stood in the way. ``refresh_failed``: the attempt (a ``refresh_failed`` event says more), or the store at its beginning.
-    ``breaker_open``: the token endpoint has failed so often that it is not asked at the moment. ``unsaved``: the successor is there, and the store
-    has not taken it yet."""
+    """``refresh_failed``: the attempt (that event says more), or the store at its beginning. ``breaker_open``: the token endpoint has failed so
+    often that it is not asked at the moment. ``unsaved``: the successor is there, and the store has not taken it yet."""
 
     expires_at: float | None = None
     """Until when the token can be served: seconds since the Unix epoch."""

@@ -164,9 +164,8 @@ class Attempter:
             "the refresh token may have been used up by a request whose answer was lost, and the server accepts it only once; log in again",
             reason="ambiguous_rotation",
         )
-        if self.shared.resting(stored.record.key, stored.grant.token.version, self.clock.monotonic()) is None:
-            report.reauthorization_needed(failure.reason)
-            self.shared.rest(stored.record.key, stored.grant.token.version, self.clock.monotonic() + _TOLD, failure)
+        report.reauthorization_needed(failure.reason)  # once: then it rests
+        self.shared.rest(stored.record.key, stored.grant.token.version, self.clock.monotonic() + _TOLD, failure)
         raise failure
 
     async def _prepared(self, stored: Stored, report: Report) -> Exchange:

@@ -75,11 +75,22 @@ class _Sealing(Protocol):
     """A storage that can encrypt what is kept elsewhere for it."""
 
     @property
-    def sealed(self) -> bool: ...
+    def sealed(self) -> bool:
+        """Whether it encrypts."""
+        ...
 
-    def seal(self, name: str, payload: Mapping[str, Any]) -> bytes: ...
+    def seal(self, name: str, payload: Mapping[str, Any]) -> bytes:
+        """Encrypt, under a name."""
+        ...
 
-    def unseal(self, name: str, data: bytes) -> dict[str, Any]: ...
+    def unseal(self, name: str, data: bytes) -> dict[str, Any]:
+        """What was encrypted under that name."""
+        ...
+
+
+class _Journal(NamedTuple):
+    folder: SpillJournal
+    sealing: _Sealing
 
 
 class Saver:
@@ -91,11 +102,12 @@ class Saver:
     def __init__(self, storage: CoordinatedTokenStorage, *, journal: Path | None, clock: Clock) -> None:
         self._storage = storage
         self._clock = clock
-        self._sealing = storage if getattr(storage, "sealed", False) and isinstance(storage, _Sealing) else None
+        self._journal: _Journal | None = None
         # without a name of its own a store could not tell its files from another's
         store_id = getattr(storage, "store_id", None)
-        store = hashlib.sha256(repr(store_id).encode()).hexdigest()[:16]
-        self._journal = None if journal is None or self._sealing is None or store_id is None else SpillJournal(journal, store)
+        if journal is not None and store_id is not None and isinstance(storage, _Sealing) and storage.sealed:
+            store = hashlib.sha256(repr(store_id).encode()).hexdigest()[:16]
+            self._journal = _Journal(SpillJournal(journal, store), storage)
         self._files: set[str] = set()
         """The attempts whose tokens are in the journal."""
 
@@ -161,13 +173,14 @@ class Saver:
 
     async def spill(self, key: RecordKey, unsaved: Unsaved) -> bool:
         """Put the token into the journal, sealed; gives whether it is there."""
-        if self._journal is None or self._sealing is None:
+        if self._journal is None:
             return False
         if unsaved.attempt_id in self._files:
             return True
-        name = self._journal.name_of(unsaved.attempt_id)
+        folder, sealing = self._journal
+        name = folder.name_of(unsaved.attempt_id)
         try:
-            await self._journal.write(name, self._sealing.seal(name, _to_payload(key, unsaved)))
+            await folder.write(name, sealing.seal(name, _to_payload(key, unsaved)))
         except PAuthError as error:
             _log.error("a refreshed token that the store does not take could not be written to the journal either: %s", error.message)
             return False
@@ -176,34 +189,34 @@ class Saver:
 
     async def find(self, attempt_id: str) -> Unsaved | None:
         """What the journal has of an attempt: another process on this machine may have its token, and be waiting for the store."""
-        if self._journal is None or self._sealing is None:
+        if self._journal is None:
             return None
-        name = self._journal.name_of(attempt_id)
+        folder, sealing = self._journal
+        name = folder.name_of(attempt_id)
         try:
-            data = await self._journal.read_one(name)
+            data = await folder.read_one(name)
         except PAuthError as error:
             _log.error("the journal of unsaved tokens cannot be read: %s", error.message)
             return None
-        opened = None if data is None else self._open(name, data)
+        opened = None if data is None else self._open(sealing, name, data)
         return None if opened is None else opened[1]
 
     async def spilled(self) -> list[tuple[RecordKey, Unsaved]]:
         """What the journal holds for this store; what cannot be read stays there."""
-        if self._journal is None or self._sealing is None:
+        if self._journal is None:
             return []
+        folder, sealing = self._journal
         try:
-            files = await self._journal.read()
+            files = await folder.read()
         except PAuthError as error:
             _log.error("the journal of unsaved tokens cannot be read: %s", error.message)
             return []
-        opened = [self._open(name, data) for name, data in files.items()]
+        opened = [self._open(sealing, name, data) for name, data in files.items()]
         return [each for each in opened if each is not None]
 
-    def _open(self, name: str, data: bytes) -> tuple[RecordKey, Unsaved] | None:
-        if self._sealing is None:
-            return None
+    def _open(self, sealing: _Sealing, name: str, data: bytes) -> tuple[RecordKey, Unsaved] | None:
         try:
-            key, unsaved = _from_payload(self._sealing.unseal(name, data), self._storage)
+            key, unsaved = _from_payload(sealing.unseal(name, data), self._storage)
         except (PAuthError, KeyError, TypeError, ValueError, AttributeError) as error:
             _log.error("a file of the journal of unsaved tokens cannot be read (%s); it stays there", type(error).__name__)
             return None
@@ -215,7 +228,7 @@ class Saver:
             return
         self._files.discard(unsaved.attempt_id)
         try:
-            await self._journal.remove(self._journal.name_of(unsaved.attempt_id))
+            await self._journal.folder.remove(self._journal.folder.name_of(unsaved.attempt_id))
         except PAuthError as error:
             _log.warning("a file of the journal is not needed any more, but could not be removed: %s", error.message)
 

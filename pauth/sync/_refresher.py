@@ -78,7 +78,7 @@ class SyncTokenRefresher(Face[TokenRefresher]):
         return self._async.progress
 
     def run(self) -> None:
-        """Scan again and again until :meth:`stop` is called. If a store fails that is logged, and it is tried again at the next scan.
+        """Scan again and again until :meth:`stop` is called. If a store fails, however it does, that is logged, and it is tried at the next scan.
 
         :raises ConfigurationError: it runs already, or a storage was closed under it.
         """

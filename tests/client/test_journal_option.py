@@ -20,7 +20,7 @@ def journal_of(**options: Any) -> Path | None:
     storage = DatabaseTokenStorage("sqlite+aiosqlite:///no.db", encryption_key=KEY)
     client = OAuth2Client("github", "client-1", "CANARY-secret", token_storage=storage, **options)
     journal: Any = client._tokens._saver._journal  # pyright: ignore[reportPrivateUsage]
-    return None if journal is None else Path(journal._folder)
+    return None if journal is None else Path(journal.folder._folder)
 
 
 def test_by_default_it_is_among_the_users_own_state(monkeypatch: pytest.MonkeyPatch) -> None:

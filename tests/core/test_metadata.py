@@ -244,9 +244,9 @@ def test_md7_a_server_in_trouble_is_to_be_asked_again(status: int) -> None:
     with pytest.raises(ProviderUnavailable) as caught:
         parse_metadata_response(answer(status, retry_after="7"), issuer=ISSUER)
     assert (caught.value.status, caught.value.retry_after, caught.value.retryable) == (status, 7.0, True)
-    in_a_minute = {"date": "Fri, 15 Jan 2040 23:00:00 GMT", "retry_after": "Fri, 15 Jan 2040 23:01:00 GMT"}
+    in_a_minute = answer(status, date="Fri, 15 Jan 2040 23:00:00 GMT", retry_after="Fri, 15 Jan 2040 23:01:00 GMT")
     with pytest.raises(ProviderUnavailable) as caught:
-        parse_metadata_response(answer(status, **in_a_minute), issuer=ISSUER)
+        parse_metadata_response(in_a_minute, issuer=ISSUER)
     assert caught.value.retry_after == 60.0
 
 

@@ -109,6 +109,20 @@ async def test_a_cookie_means_nothing_to_another_login(sites: Sites, bench: Benc
     assert (await other.get("/tokens", cookies={there: browser.cookies[session]})).json() == [None, None]
 
 
+@pytest.mark.parametrize(("client_id", "path"), [("another", "/auth"), ("web-auth-callback", "/another")])
+async def test_a_cookie_is_for_one_client_at_one_redirect_uri(sites: Sites, bench: Bench, client_id: str, path: str) -> None:
+    """AX-5, WS-2: either is enough to make it worthless, as between two stages of one application that share a key."""
+    one = await sites.browser(sites.login(web_client(bench)))
+    two = await sites.browser(sites.login(bench.client(client_id=client_id, redirect_uri=f"{HOST}{path}/callback")))
+    await one.log_in()
+    await two.get(f"{path}/login")
+    ((mine, session),), (theirs,) = one.cookies.items(), two.attempts()
+    there = theirs[: theirs.rindex("-")]
+    assert there != mine
+    assert (await one.get("/who", cookies={mine: session})).json() == "alice"
+    assert (await two.get("/who", cookies={there: session})).json() is None
+
+
 async def test_neither_kind_of_cookie_passes_for_the_other(sites: Sites) -> None:
     """WS-2, CVE-2023-48309"""
     site = await sites()
@@ -217,7 +231,7 @@ def test_a_budget_is_one_customer_s_and_fills_again(monkeypatch: pytest.MonkeyPa
     assert [budget.take("198.51.100.1") for _ in range(3)] == [True, True, False]
     monkeypatch.setattr("pauth.integrations._budget._MAX_ADDRESSES", 3)
     for number in range(10):
-        budget.take(f"192.0.2.{number}")
+        assert [budget.take(f"192.0.2.{number}") for _ in range(3)] == [True, True, False], "who comes last is counted: the oldest goes"
     assert len(budget) == 3  # P19
 
 

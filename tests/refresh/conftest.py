@@ -9,6 +9,7 @@ from pauth.testing import ManualClock
 from tests.refresh.faulty import FaultyStorage
 from tests.refresh.journal_kit import CRYPTO, Database
 from tests.refresh.kit import KINDS, Storage, World, close, make_storage, world
+from tests.refresh.refreshers import Obedient, Store
 from tests.refresh.rotating import Rotating
 
 
@@ -48,3 +49,13 @@ async def down(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Database]:
     storage = Database(tmp_path, clock, encryption_key=CRYPTO)
     yield storage
     await storage.aclose()
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> Store:
+    return Store(clock)
+
+
+@pytest.fixture
+def client(store: Store, clock: ManualClock) -> Obedient:
+    return Obedient(store, clock)

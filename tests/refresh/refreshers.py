@@ -204,3 +204,14 @@ class Obedient:
         now = self.clock.time()
         token = Token(Secret(f"CANARY-new-{user_id}"), refresh_token=Secret(f"CANARY-rt2-{user_id}"), issued_at=now, expires_at=now + 3600)
         await self.store.replace(RecordKey(self.namespace, user_id), token_to_dict(token), expected_version=None, expires_at=token.expires_at)
+
+
+def raising(error: Exception, *names: str) -> Callable[[str], Awaitable[bool]]:
+    """For :attr:`Obedient.then`: it fails for these users, or for all."""
+
+    async def fail(user_id: str) -> bool:
+        if not names or user_id in names:
+            raise error
+        return True
+
+    return fail

@@ -73,6 +73,19 @@ async def test_p2_where_a_token_may_be_used_up_it_is_sent_when_no_answer_can_com
     assert await attempts_of(faulty) == NO_ATTEMPTS
 
 
+async def test_p5_who_was_thought_dead_and_says_that_nothing_was_sent_ends_the_wait(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """It was stopped before its request, and takes its attempt back."""
+    token = await left_behind(rotating, faulty)
+    waiting = asyncio.create_task(rotating.elsewhere(faulty, rotation=rotation("RSF")).get(KEY))
+    await until(lambda: rotating.clock.sleepers)
+    await faulty.replace(KEY, write_grant(StoredGrant(token)), expected_version=1, expires_at=token.expires_at, lineage=LINEAGE)
+    rotating.clock.advance(1)
+    assert await waiting == rotating.last == await stored_token(faulty)
+    (refreshed,) = rotating.told(TokenRefreshed)
+    assert refreshed.retry_of is None
+    assert not rotating.told(AmbiguousRefresh)
+
+
 @pytest.mark.parametrize("deadline", [1e12, 2e9])
 async def test_p11_nobody_waits_longer_than_any_attempt_could_have_lasted(rotating: Rotating, faulty: FaultyStorage, deadline: float) -> None:
     """Its deadline is on another machine's clock."""

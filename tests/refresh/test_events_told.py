@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -29,8 +30,10 @@ from pauth.events import (
     TokenUnsaved,
 )
 from pauth.refresh.coordinator import RefreshCoordinator
+from pauth.refresh.reports import Reporter
 from pauth.refresh.stored import read_grant
 from pauth.storage import RecordKey
+from pauth.testing import ManualClock
 from tests.refresh.faulty import FaultyStorage, Hold, Outage, lose
 from tests.refresh.kit import KEY, LIFETIME, NAMESPACE, STALE, attempts_of, landed, passing
 from tests.refresh.rotating import Rotating, failing, no_answer
@@ -304,3 +307,14 @@ async def test_p17_no_event_of_the_refresh_room_shows_a_secret_or_a_user(rotatin
         canary.check(repr(event), f"repr of {event.kind}")
         canary.check(json.dumps(event.to_dict()), f"members of {event.kind}")
     assert [event.user_id for event in rotating.told(TokenRevoked)] == ["CANARY-user"]
+
+
+async def test_an_event_that_nobody_hears_is_not_even_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the log off and no handler: neither fingerprints are taken, nor is the clock asked."""
+    monkeypatch.setattr(logging.getLogger("pauth.events"), "disabled", True)
+    reporter = Reporter(EventStream(), namespace=NAMESPACE, endpoint="", clock=ManualClock())
+    reporter.tell(StoreScanned, no_such="member")
+    reporter.of_user(TokenRevoked, KEY, no_such="member")
+    with pytest.raises(TypeError):
+        reporter.events.subscribe(lambda _: None)
+        reporter.tell(StoreScanned, no_such="member")

@@ -127,6 +127,14 @@ async def test_elsewhere_the_work_is_cut_off_and_its_callers_do_not_hang(when: s
     assert await flights.run("key", ready, begun=begun) == "result 1"
 
 
+async def test_p15_what_the_parent_process_has_under_way_is_not_waited_for() -> None:
+    """In a forked child, whose loop is another one: it would never land."""
+    flight = Flight(asyncio.get_running_loop())
+    flight.pid -= 1
+    await drain(begun := {flight})
+    assert not begun
+
+
 async def test_a_task_that_is_no_flight_is_cancelled_as_any_other() -> None:
     async def work() -> None:
         with uninterruptible():

@@ -17,7 +17,7 @@ from pauth.core.token import Token, token_to_dict
 from pauth.errors import ReauthorizationRequired, StorageUnavailable
 from pauth.events import TokenRecovered, TokenUnsaved
 from pauth.refresh import saving
-from pauth.storage import MemoryTokenStorage
+from pauth.storage import MemoryTokenStorage, RecordKey
 from tests.refresh.journal_kit import CRYPTO, Database, dies, files, spill
 from tests.refresh.kit import KEY, passing, stored, stored_token, until
 from tests.refresh.rotating import Rotating
@@ -187,7 +187,11 @@ async def test_p18_what_a_newer_version_keeps_with_the_grant_is_kept_too(
 ) -> None:
     if writer == "an earlier one":
         whole = saving._to_payload  # pyright: ignore[reportPrivateUsage]
-        monkeypatch.setattr(saving, "_to_payload", lambda *given: {name: value for name, value in whole(*given).items() if name != "others"})
+
+        def as_before(key: RecordKey, unsaved: saving.Unsaved) -> dict[str, Any]:
+            return {name: value for name, value in whole(key, unsaved).items() if name != "others"}
+
+        monkeypatch.setattr(saving, "_to_payload", as_before)
     process = rotating.elsewhere(down, journal=tmp_path / "journal")
     token = rotating.issue()
     await down.replace(KEY, token_to_dict(token) | {"sender_key": "CANARY-key"}, expected_version=0)
@@ -203,6 +207,19 @@ async def test_p18_what_a_newer_version_keeps_with_the_grant_is_kept_too(
     assert record is not None
     assert record.tokens.get("sender_key") == ("CANARY-key" if writer == "this version" else None)
     assert files(tmp_path) == []
+
+
+async def test_of_two_event_loops_that_begin_at_once_one_reads_it(rotating: Rotating, down: Database, tmp_path: Path) -> None:
+    """The second one finds it read when it is its turn, and does not take up again what has been stored since."""
+    dies(await spill(rotating, down, tmp_path))
+    process = rotating.elsewhere(down, journal=tmp_path / "journal")
+    with pytest.raises(StorageUnavailable):
+        await passing(rotating.clock, process.get(KEY))
+    waiting = dict(process._shared.unsaved)  # pyright: ignore[reportPrivateUsage]
+    process._shared.unsaved.clear()  # pyright: ignore[reportPrivateUsage]
+    await process._replay()  # pyright: ignore[reportPrivateUsage]
+    assert (len(waiting), process._shared.unsaved) == (1, {})  # pyright: ignore[reportPrivateUsage]
+    await process.drain()
 
 
 async def test_it_waits_on_if_the_store_is_still_down(rotating: Rotating, down: Database, tmp_path: Path) -> None:
@@ -251,6 +268,26 @@ async def test_rv_3_a_token_in_the_journal_is_the_one_that_is_revoked(rotating: 
     await passing(rotating.clock, process.end(KEY, revoke))
     await process.drain()
     assert revoked == [rotating.last]
+    assert await stored(down) is None
+    assert files(tmp_path) == []
+
+
+async def test_rv_3_who_logs_out_does_not_wait_for_the_lease_that_is_kept_for_a_waiting_token(
+    rotating: Rotating, down: Database, tmp_path: Path
+) -> None:
+    """It is this process that has it."""
+    process = await spill(rotating, down, tmp_path)
+    dies(process)  # but for what is asked of it: nothing is stored behind the scenes
+    down.down = False
+    before, revoked = rotating.clock.monotonic(), list[Token]()
+
+    async def revoke(token: Token) -> None:
+        revoked.append(token)
+
+    await process.end(KEY, revoke)
+    await process.drain()
+    assert revoked == [rotating.last]
+    assert rotating.clock.monotonic() == before
     assert await stored(down) is None
     assert files(tmp_path) == []
 

@@ -10,12 +10,12 @@ import pytest
 
 from pauth.client import OAuth2Client
 from pauth.core.token import Token
-from pauth.errors import PAuthError, RecordTampered, StorageUnavailable
+from pauth.errors import PAuthError, ReauthorizationRequired, RecordTampered, StorageUnavailable
 from pauth.events import Event, ServedStale, TokenRecovered, TokenUnsaved
 from pauth.refresh import coordinator
 from pauth.refresh.policy import RefreshPolicy
 from pauth.storage import RecordKey
-from tests.refresh.faulty import FaultyStorage, Hold, Outage, lose, refuse, work
+from tests.refresh.faulty import FaultyStorage, Hold, Outage, Write, lose, refuse, work
 from tests.refresh.kit import KEY, LIFETIME, NAMESPACE, AsyncClass, World, is_hash_of, passing, settle, stored_token, until
 from tests.refresh.rotating import Rotating
 from tests.support.canary_plugin import Canary
@@ -151,6 +151,27 @@ async def test_p4_while_the_old_token_is_valid_a_store_that_only_reads_costs_not
     assert sorted(set(kinds)) == ["served_stale", "token_recovered", "token_refreshed", "token_unsaved"]
     assert (kinds.count("token_unsaved"), kinds.count("served_stale"), kinds.count("token_recovered")) == (1, 1, 1)
     assert [event.why for event in events if isinstance(event, ServedStale)] == ["unsaved"]
+
+
+async def test_p6_a_logout_while_a_valid_token_waits_for_its_successor_is_told(strict: World, storage: FaultyStorage) -> None:
+    """The old token is valid for an hour; but the user has gone, in another process, just before the successor could be stored."""
+    async with strict.client(storage) as client:
+        await strict.log_in(client)
+        outage = Outage(storage.faults)
+        with pytest.raises(StorageUnavailable):
+            await passing(strict.clock, client.refresh("alice"))
+        outage.over = True
+
+        async def remove_first(write: Write) -> Any:
+            await storage.remove(RecordKey(client.namespace, "alice"))
+            return await write()
+
+        storage.faults.clear()
+        storage.faults.append(remove_first)
+        with pytest.raises(ReauthorizationRequired) as caught:
+            await client.get_token("alice")
+        assert caught.value.reason == "not_logged_in"
+        assert await storage.load(RecordKey(client.namespace, "alice")) is None
 
 
 async def test_p4_p19_one_task_goes_on_offering_a_token_to_the_store(strict: World, storage: FaultyStorage) -> None:

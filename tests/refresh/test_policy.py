@@ -147,6 +147,12 @@ def test_a_token_only_ages(margins: tuple[float, float], lifetime: float, share:
 # The options
 
 
+@pytest.mark.parametrize(("age", "within", "due"), [(3599, 0, False), (3600, 0, True), (3500, 99, False), (3500, 100, True)])
+def test_a_token_of_unknown_expiry_is_due_when_the_lifetime_that_is_assumed_ends(age: float, within: float, due: bool) -> None:
+    token = Token(Secret("CANARY-at"), issued_at=1000.0)
+    assert RefreshPolicy(unknown_lifetime=3600).is_due(token, 1000.0 + age, within=within) is due
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [

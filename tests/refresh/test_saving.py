@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pauth.refresh.stored import StoredGrant, write_grant
 from pauth.storage import MemoryTokenStorage
 from pauth.testing import ManualClock
 from tests.refresh.faulty import FaultyStorage, Outage, Write, lose, refuse
+from tests.refresh.journal_kit import CRYPTO, Database
 from tests.refresh.kit import KEY, passing, stored_token
 from tests.refresh.rotating import Rotating
 
@@ -133,3 +135,22 @@ async def test_a_storage_that_cannot_seal_has_no_journal(saver: Saver, waiting: 
     assert not saver.journaled(waiting)
     assert await saver.find("a1") is None
     assert await saver.spilled() == []
+
+
+async def test_without_a_journal_there_is_nothing_in_it(saver: Saver, waiting: Unsaved) -> None:
+    assert not saver.has_journal
+    assert not await saver.spill(KEY, waiting)
+    assert await saver.spilled() == []
+    assert await saver.find(waiting.attempt_id) is None
+
+
+async def test_a_journal_that_cannot_be_read_is_told_and_has_nothing(clock: ManualClock, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The store itself may well work."""
+    database = Database(tmp_path, clock, encryption_key=CRYPTO)
+    (tmp_path / "journal").mkdir(mode=0o777)
+    (tmp_path / "journal").chmod(0o777)  # anybody may have put files there
+    saver = Saver(database, journal=tmp_path / "journal", clock=clock)
+    assert await saver.spilled() == []
+    assert await saver.find("a1") is None
+    assert caplog.text.count("the journal of unsaved tokens cannot be read") == 2
+    await database.aclose()

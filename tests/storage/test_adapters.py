@@ -127,6 +127,22 @@ async def test_the_version_rides_in_the_dict_and_does_not_come_back() -> None:
     assert plain(await adapter.load(ALICE)) == {"a": 2}
 
 
+class Forgetful(DictStorage):
+    """A class with a column for each member it knows, as an ORM model might be."""
+
+    async def save_token(self, user_id: str, tokens: dict[str, Any]) -> None:
+        await super().save_token(user_id, {name: value for name, value in tokens.items() if not name.startswith("pauth_")})
+
+
+async def test_p3_a_class_that_keeps_only_what_it_knows_is_found_out_at_the_first_write() -> None:
+    """It would lose every refreshed token: nobody could tell which one came after which."""
+    adapter = coordinated(storage := Forgetful())
+    for _ in range(2):
+        with pytest.raises(ConfigurationError, match=r"^Forgetful\.get_token does not give back all members that save_token was given$"):
+            await adapter.replace(ALICE, {"access_token": "CANARY-at"}, expected_version=None, lineage=b"sixteen bytes 01")
+    assert storage.saved.keys() == {"alice"}  # and what it was given stays
+
+
 async def test_what_another_library_saved_counts_as_version_1() -> None:
     storage = DictStorage()
     storage.saved["alice"] = {"access_token": "CANARY-foreign"}
