@@ -11,8 +11,9 @@ from pauth.errors import ConfigurationError, StorageUnavailable
 from pauth.refresh.leases import has_leases, take_lease
 from pauth.storage import Lease, MemoryTokenStorage
 from pauth.testing import ManualClock
-from tests.refresh.faulty import FaultyStorage, WithoutLeases
-from tests.refresh.kit import KEY
+from tests.refresh.faulty import FaultyStorage, WithoutLeases, refuse
+from tests.refresh.kit import KEY, passing
+from tests.refresh.rotating import Rotating
 
 
 async def test_it_runs_from_before_it_was_asked_for(faulty: FaultyStorage, clock: ManualClock) -> None:
@@ -123,3 +124,16 @@ async def test_where_a_storage_has_none_everybody_holds_it_and_for_ever(clock: M
         assert await lease.extend()
         await lease.release()
     assert has_leases(FaultyStorage(clock))
+
+
+async def test_p2_a_lease_is_kept_while_the_token_waits_to_be_saved_and_given_back_then(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """Who takes it over does not know of the token, and would send the refresh token that was used up."""
+    coordinator = rotating.elsewhere(faulty)
+    await rotating.stored_expired(faulty)
+    faulty.faults.extend([refuse] * 6)
+    with pytest.raises(StorageUnavailable):
+        await passing(rotating.clock, coordinator.get(KEY))
+    assert await take_lease(faulty, KEY, ttl=10, clock=rotating.clock) is None
+    assert await coordinator.get(KEY) == rotating.last
+    assert await take_lease(faulty, KEY, ttl=10, clock=rotating.clock) is not None
+    assert len(rotating.sent) == 1
