@@ -250,10 +250,11 @@ class RefreshCoordinator:
         Tokens that the store has not taken so far are offered to it once more, and spilled to the journal if it refuses (P4).
         """
         await drain(self._begun)
-        await self._watching.stop()
-        self.cached.expire()  # who opens the store again shall see what is in it
         for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
             saver.cancel()
+        await drain(self._begun)  # what they were at
+        await self._watching.stop()
+        self.cached.expire()  # who opens the store again shall see what is in it
         # all at once: a store that does not answer is waited for once, not for each of a thousand tokens
         await asyncio.gather(*(self._offer_for_the_last_time(key, unsaved) for key, unsaved in self._shared.unsaved.items()))
 
@@ -276,7 +277,8 @@ class RefreshCoordinator:
                 pause = min(pause * 1.5, _LAST_PAUSE)
                 unsaved = self._shared.unsaved.get(key)
                 if unsaved is not None:
-                    await self._offer(key, unsaved)
+                    # a flight, as who closes the client waits for those: the write, and the file of the journal that has to go
+                    await self.shielded(("save", key), partial(self._offer, key, unsaved))
         finally:
             self._savers.pop(key, None)
 

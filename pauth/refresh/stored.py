@@ -93,9 +93,9 @@ def read_grant(tokens: Mapping[str, Any]) -> StoredGrant:
     """
     ended = tokens.get(_ENDED)
     attempts = _read_attempts(tokens.get(_ATTEMPTS))
-    others = _NOTHING if tokens.keys() <= _OURS else {name: value for name, value in tokens.items() if name not in _OURS}
     try:
         token = token_from_dict(tokens)
+        others = _NOTHING if tokens.keys() <= _OURS else {name: value for name, value in tokens.items() if name not in _OURS}
     finally:
         del tokens  # SH-5
     return StoredGrant(token, None if ended is None else str(ended), attempts, others)

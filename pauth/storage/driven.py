@@ -32,7 +32,7 @@ from pauth.storage.base import Expiring, Lease, Listed, Page, Record, RecordKey,
 from pauth.storage.coalesce import MAX_BATCH_BYTES, MAX_BATCH_ITEMS, Coalescer
 from pauth.storage.codec import Codec, RecordKind, key_id_of
 from pauth.storage.detached import Detached
-from pauth.storage.driver import Delete, Driver, ExpiringRow, Put, Row, UserRow
+from pauth.storage.driver import Delete, Driver, ExpiringRow, KeepsSecret, Put, Row, UserRow
 from pauth.storage.identity import row_id
 from pauth.storage.keys import Keyring, KeySource, keyring_from, keyring_from_environment
 from pauth.storage.payload import json_copy
@@ -193,6 +193,14 @@ class DrivenTokenStorage:
             for (number, _), answer in zip(batch, rewritten, strict=True):
                 answers[number] = _item(cast("bool | PAuthError", answer))
         return answers
+
+    async def renew_secret(self) -> None:
+        """Encrypt with the newest key what the store keeps for itself: part of :func:`.reencrypt`.
+
+        :raises TokenStorageError: the store failed.
+        """
+        if isinstance(self._driver, KeepsSecret):
+            await self._ask(self._driver.renew_secret())
 
     async def put_pending(self, pending_id: str, payload: Mapping[str, Any], *, expires_at: float) -> None:
         """See :meth:`.CoordinatedTokenStorage.put_pending`."""

@@ -7,9 +7,9 @@ pauth's errors, with no row, key or URL in them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
-__all__ = ["Delete", "Driver", "ExpiringRow", "Lease", "Put", "Row", "UserRow"]
+__all__ = ["Delete", "Driver", "ExpiringRow", "KeepsSecret", "Lease", "Put", "Row", "UserRow"]
 
 
 class Row(NamedTuple):
@@ -177,4 +177,13 @@ class Driver(Protocol):
 
     async def aclose(self) -> None:
         """Let go of connections and threads, of every event loop. Called once, when nothing is under way in this one."""
+        ...
+
+
+@runtime_checkable
+class KeepsSecret(Protocol):
+    """A driver that keeps a secret of its own in the store, encrypted as the records are."""
+
+    async def renew_secret(self) -> None:
+        """Encrypt it with the newest key."""
         ...

@@ -84,6 +84,7 @@ async def reencrypt(
             break
     else:  # somebody brings back an older key behind our back: as many may be under it again
         work.remaining += work.rewritten - rewritten
+    await storage.renew_secret()
     return work.report()
 
 

@@ -183,6 +183,6 @@ async def test_the_url_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(redis, "_MISSING", True)
     monkeypatch.setattr(database, "_MISSING", ["sqlalchemy"])
-    for url, extra in (("redis://host", "redis"), ("postgresql://host/db", "sql"), ("mysql://host/db", "sql")):
+    for url, extra in (("redis://host", "redis"), ("postgresql://host/db", "postgresql"), ("mysql://host/db", "mysql"), ("sqlite:///x.db", "sql")):
         with pytest.raises(ConfigurationError, match=rf"pip install 'pauth\[{extra}\]'"):
             storage_from_url(url, encryption_key=KEY)

@@ -174,6 +174,10 @@ class Records:
         _tell(broken)
         return rows
 
+    def renew_secret(self) -> None:
+        """See :meth:`.KeepsSecret.renew_secret`."""
+        self._folder.renew_secret(self._codec)
+
     def count(self, namespace: bytes | None) -> int:
         """See :meth:`.Driver.count`. Of all namespaces, everything counts; of one, what :meth:`list_users` lists."""
         if namespace is None:

@@ -43,6 +43,7 @@ _SHARD: Final = re.compile("[0-9a-f]{2}")
 _SHARDS: Final = tuple(f"{number:02x}" for number in range(256))
 _SWEEP_EVERY: Final = 300.0
 _GONE_FOR_MS: Final = 86_400_000
+_LOST: Final = f"the token folder has lost its file {MANIFEST!r}, without which nothing in it is found; restore it from a backup"
 
 
 class TokenFolder:
@@ -174,20 +175,28 @@ class TokenFolder:
             return secret_in(codec.decode(RecordKind.FOLDER, MANIFEST, 0, found.data))
         with self._root_locked():
             self._sweep(self._folder, "", 0)
-            found = self._folder.read(MANIFEST)
-            if found is None:
+            if self._folder.read(MANIFEST) is None:  # another process may have made it meanwhile
                 self._check_empty()
                 self._folder.replace(MANIFEST, sealed)
                 return secret_in(fresh)
-            manifest = codec.decode(RecordKind.FOLDER, MANIFEST, 0, found.data)
-            secret = secret_in(manifest)
-            if key_id_of(found.data) != key_id_of(sealed):  # pragma: no branch (another process may have done it meanwhile)
-                self._folder.replace(MANIFEST, codec.encode(RecordKind.FOLDER, MANIFEST, 0, manifest))
-            return secret
+            return self._renewed(codec)
+
+    def renew_secret(self, codec: Codec) -> None:
+        """Encrypt the folder's secret with the newest key. Who opens it does, too; but one who had an older key in front may have come since."""
+        with self._root_locked():
+            self._renewed(codec)
+
+    def _renewed(self, codec: Codec) -> bytes:
+        found = self._folder.read(MANIFEST)
+        if found is None:
+            raise RecordTampered(_LOST)
+        manifest = codec.decode(RecordKind.FOLDER, MANIFEST, 0, found.data)
+        self._folder.replace(MANIFEST, codec.encode(RecordKind.FOLDER, MANIFEST, 0, manifest))
+        return secret_in(manifest)
 
     def _check_empty(self) -> None:
         names = {*self._folder.names()} - {_LOCK, "lost+found"}
         if any(_SHARD.fullmatch(name) for name in names):
-            raise RecordTampered(f"the token folder has lost its file {MANIFEST!r}, without which nothing in it is found; restore it from a backup")
+            raise RecordTampered(_LOST)
         if names:
             raise ConfigurationError("the token folder holds other things than tokens; give a folder of its own")

@@ -125,6 +125,10 @@ class FileDriver:
         """See :meth:`.Driver.count`."""
         return await self._hop(lambda records: records.count(namespace))
 
+    async def renew_secret(self) -> None:
+        """See :meth:`.KeepsSecret.renew_secret`."""
+        await self._hop(Records.renew_secret)
+
     async def aclose(self) -> None:
         """Wait for what is under way, end the threads and let go of the folder."""
         await asyncio.to_thread(self._close)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pauth.errors import ConfigurationError, RecordTampered, StorageUnavailable, TokenStorageError, UnknownEncryptionKey, UnsupportedRecord
-from pauth.storage import RecordKey
+from pauth.storage import RecordKey, reencrypt
 from pauth.storage.base import Write
 from pauth.storage.codec import Codec, RecordKind
 from pauth.storage.files import EncryptedFileStorage
@@ -177,7 +177,9 @@ async def test_a_folder_of_a_newer_layout_is_refused_p18(tmp_path: Path) -> None
 async def test_a_folder_that_lost_its_secret_is_not_started_anew(tmp_path: Path) -> None:
     async with aclosing(files(tmp_path)) as storage:
         await storage.save_token("alice", {"a": 1})
-    (tmp_path / "tokens" / "folder").unlink()
+        (tmp_path / "tokens" / "folder").unlink()
+        with pytest.raises(RecordTampered, match="restore it from a backup"):
+            await reencrypt(storage)
     async with aclosing(files(tmp_path)) as storage:
         with pytest.raises(RecordTampered, match="restore it from a backup"):
             await storage.save_token("alice", {"a": 1})
