@@ -28,6 +28,7 @@ _AT_ONCE: Final = 3
 _STRIDE: Final = 7_368_787
 """A prime: who is due lies anywhere."""
 
+_STORES: Final = ("postgresql", "redis")
 _CREWS: Final = ((1, 64), (2, 64), (1, 256))
 """How many workers, and how many refreshes each has under way at once."""
 
@@ -38,14 +39,14 @@ async def run(setting: Setting) -> Found:
     found = Found("Refreshing a whole store", (*columns, "machine busy"))
     await setting.authority.set(lifetime=3600, delay=0)
     due = min(_DUE, setting.records // 10)
-    for kind in ("postgresql", "redis"):
+    for kind in _STORES:
         try:
             async with _opened(setting, kind) as (url, storage):
                 setting.say(f"tokens: {kind}, writing {setting.records:,} records")
-                await _fill(storage, setting.records)
+                await _fill(storage, kind, setting.records)
                 for turn, (workers, concurrency) in enumerate(_CREWS):
                     setting.say(f"tokens: {kind}, {workers} at {due:,} that are due")
-                    users = [_user(number * _STRIDE % setting.records) for number in range(turn * due, (turn + 1) * due)]
+                    users = [_user(kind, number * _STRIDE % setting.records) for number in range(turn * due, (turn + 1) * due)]
                     await _write(storage, users, expires_in=-60.0)
                     done, seconds, busy = await _crew(setting, url, workers, concurrency)
                     refreshed = sum(each["refreshed"] for each in done)
@@ -77,16 +78,16 @@ async def _opened(setting: Setting, kind: str) -> AsyncGenerator[tuple[str, Coor
         await storage.aclose()
 
 
-def _user(number: int) -> str:
-    return f"refresher-{number:07}"
+def _user(kind: str, number: int) -> str:
+    return f"{kind}-{number:07}"  # the server knows them apart: it has rotated the tokens of the other store's users
 
 
-async def _fill(storage: CoordinatedTokenStorage, records: int) -> None:
+async def _fill(storage: CoordinatedTokenStorage, kind: str, records: int) -> None:
     batches = iter(range(0, records, _BATCH))
 
     async def write() -> None:
         for start in batches:
-            await _write(storage, [_user(number) for number in range(start, min(start + _BATCH, records))], expires_in=86_400.0 * 30)
+            await _write(storage, [_user(kind, number) for number in range(start, min(start + _BATCH, records))], expires_in=86_400.0 * 30)
 
     await asyncio.gather(*(write() for _ in range(_AT_ONCE)))
 
