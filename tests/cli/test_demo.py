@@ -39,8 +39,10 @@ def _tidy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     yield
     assert list(tmp_path.iterdir()) == []
     gc.collect()  # an error may keep what has a thread
-    for thread in set(threading.enumerate()) - threads:
-        thread.join()  # it is on its way out; one that stays is told by the suite's watchdog
+    more = set(threading.enumerate()) - threads
+    for thread in more:
+        thread.join(60)  # those on their way out
+    assert [thread.name for thread in more if thread.is_alive()] == []
 
 
 def run_demo(callers: int = 20) -> Result:
