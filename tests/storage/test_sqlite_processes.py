@@ -144,12 +144,16 @@ async def test_after_kill_9_every_row_acknowledged_in_a_batch_is_there_p5_p12(ac
 
 CONTEND = """
 import time
+from pauth.errors import StorageUnavailable
 me = str(os.getpid())
 print("ready", flush=True)
 sys.stdin.readline()
 held = 0
 while held < 15:
-    lease = await storage.take_lease(ALICE, me, ttl=60)
+    try:
+        lease = await storage.take_lease(ALICE, me, ttl=60)
+    except StorageUnavailable:  # SQLite's lock is not fair: on a busy machine the others can have it for all the time there is
+        lease = None
     if lease is None:
         await asyncio.sleep(0.001)
         continue
