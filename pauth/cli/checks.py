@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -86,7 +87,7 @@ def check_secrecy(topic: str, path: str, what: str) -> Iterator[Finding]:
     It is used all the same: a container has such files, and nobody else.
     """
     with suppress(OSError):  # whoever wants to read it says so
-        if hasattr(os, "geteuid") and stat.S_IMODE(os.stat(path).st_mode) & 0o004:  # noqa: PTH116
+        if hasattr(os, "geteuid") and stat.S_IMODE(Path(path).stat().st_mode) & 0o004:
             yield Finding(topic, NOTE, f"everybody on this machine can read {path}, which holds {what}", f"chmod o-r {path}")
 
 

@@ -51,11 +51,11 @@ def key_place(config: Config) -> KeyPlace:
     path = config.key_file or default_key_path()
     if config.key != "keyring" and (config.key == "file" or config.key_file is not None):
         return KeyPlace(path, path)
-    if config.key == "keyring" or not os.path.exists(path):  # noqa: PTH110
+    if config.key == "keyring" or not os.path.exists(path):  # noqa: PTH110  # pathlib takes long to import
         return SYSTEM_KEYRING
     # A key file that is there goes before a keyring that may come later: what is encrypted is encrypted with it. But where a key was put into the
     # keyring, the file came later: any program with a token folder of its own makes it.
-    if os.path.exists(os.path.join(config_folder(), _LOCK)):  # noqa: PTH110, PTH118
+    if os.path.exists(os.path.join(config_folder(), _LOCK)):  # noqa: PTH110, PTH118  # the same
         return KeyPlace(SYSTEM_KEYRING.name, instead=path)
     return KeyPlace(path, path)
 
@@ -69,7 +69,7 @@ def read_keys(place: KeyPlace) -> Keyring | None:
     if place is ENVIRONMENT:
         return keyring_from_environment()
     if place.path is not None:
-        return keyring_from_file(place.path) if os.path.exists(place.path) else None  # noqa: PTH110
+        return keyring_from_file(place.path) if os.path.exists(place.path) else None  # noqa: PTH110  # the same
     from pauth.cli import os_keyring
 
     text = os_keyring.get()
