@@ -361,7 +361,7 @@ class Attempter:
             report.conflict("adopted")
         self.shared.rests.pop(key, None)
         self.records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
-        if recovered and (saved.here or waited):  # else somebody else has told it
+        if recovered and (saved.here or waited) and self.shared.is_news(unsaved):  # else somebody else has told it
             report.recovered(unsaved.source)
         report.refreshed(unsaved.token, stored.grant.token)
         return unsaved.token

@@ -292,9 +292,10 @@ class RefreshCoordinator:
             return False
         waited = self._shared.forget(key, unsaved)
         await self._attempter.let_go(key)
-        if saved.record is not None and (saved.here or waited):  # else somebody else has told it
+        if saved.record is not None and (saved.here or waited):
             self._records.remember(Stored(saved.record, grant), predecessor=unsaved.predecessor)
-            Report(self._reporter, key, unsaved.attempt_id).recovered(unsaved.source)
+            if self._shared.is_news(unsaved):
+                Report(self._reporter, key, unsaved.attempt_id).recovered(unsaved.source)
         return True
 
     # Reading

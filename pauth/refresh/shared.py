@@ -49,7 +49,7 @@ class _Rest(NamedTuple):
 class Shared:
     """Flights, caches, breakers and tokens that wait to be saved, of one store."""
 
-    __slots__ = ("ahead", "breakers", "caches", "flights", "held", "kept", "members", "outcomes", "replayed", "rests", "seen", "unsaved")
+    __slots__ = ("ahead", "breakers", "caches", "flights", "held", "kept", "members", "outcomes", "replayed", "rests", "seen", "told", "unsaved")
 
     def __init__(self) -> None:
         self.flights: Flights = Flights()
@@ -64,6 +64,8 @@ class Shared:
         """Leases that keep other processes away from tokens that wait to be saved here."""
         self.outcomes: dict[str, Attempts] = {}
         """What is known after attempts of this process that may stand in a record as under way, since the store did not take how they ended."""
+        self.told: dict[str, None] = {}
+        """Attempts whose token waited and is stored, which has been told."""
         self.caches: dict[str, TokenCache] = {}
         self.breakers: dict[str, Breaker] = {}
         self.replayed: bool = False
@@ -134,6 +136,14 @@ class Shared:
         if self.unsaved.get(key) is not unsaved:  # another one's turn has come
             return False
         del self.unsaved[key]
+        return True
+
+    def is_news(self, unsaved: Unsaved) -> bool:
+        """Whether nobody here has told yet that this token is stored: two who offer it at the same time both find it there."""
+        if unsaved.attempt_id in self.told:
+            return False
+        _bound(self.told)
+        self.told[unsaved.attempt_id] = None
         return True
 
 

@@ -18,6 +18,7 @@ from pauth.errors import ReauthorizationRequired, StorageUnavailable
 from pauth.events import TokenRecovered, TokenUnsaved
 from pauth.refresh import saving
 from pauth.storage import MemoryTokenStorage, RecordKey
+from pauth.storage.journal import SpillJournal
 from tests.refresh.journal_kit import CRYPTO, Database, dies, files, spill
 from tests.refresh.kit import KEY, passing, stored, stored_token, until
 from tests.refresh.rotating import Rotating
@@ -74,6 +75,31 @@ async def test_one_file_for_each_token_however_often_the_store_refuses(rotating:
     down.down = False
     assert await coordinator.get(KEY) == rotating.last
     await coordinator.drain()  # it may have been stored behind the scenes a moment ago, and the file be on its way out
+    assert files(tmp_path) == []
+    assert [event.source for event in rotating.told(TokenRecovered)] == ["memory"]
+
+
+async def test_a_recovered_token_is_told_once_when_two_store_it(
+    rotating: Rotating, down: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who tries behind the scenes has stored it, and is at the file in the journal, as a caller comes and finds it stored."""
+    coordinator = await spill(rotating, down, tmp_path)
+    at_it, go_on, remove = asyncio.Event(), asyncio.Event(), SpillJournal.remove
+
+    async def slow(journal: SpillJournal, name: str) -> None:
+        at_it.set()
+        await go_on.wait()
+        await remove(journal, name)
+
+    monkeypatch.setattr(SpillJournal, "remove", slow)
+    down.down = False
+    rotating.clock.advance(60)
+    await at_it.wait()
+    assert await stored_token(down) == rotating.last
+    (unsaved,) = coordinator._shared.unsaved.values()  # pyright: ignore[reportPrivateUsage]
+    assert await coordinator._offer(KEY, unsaved)  # pyright: ignore[reportPrivateUsage]
+    go_on.set()
+    await coordinator.drain()
     assert files(tmp_path) == []
     assert [event.source for event in rotating.told(TokenRecovered)] == ["memory"]
 
