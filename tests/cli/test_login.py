@@ -256,7 +256,7 @@ def test_na10_a_secret_that_is_typed_on_standard_input_is_hidden(
 ) -> None:
     monkeypatch.setattr("pauth.cli.login._is_asked", lambda: True)
     done = home.run("login", double.server.issuer, "--client-id", CLIENT_ID, "--client-secret-stdin", input=f"{CLIENT_SECRET}\n")
-    assert (done.code, done.err.startswith("Client secret: ")) == (0, True), done.err
+    assert (done.code, done.err.startswith("Client secret:")) == (0, True), done.err
     assert CLIENT_SECRET not in done.out + done.err
 
 
