@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import ConnectionPool
 from redis.asyncio.sentinel import Sentinel
+from redis.cluster import LoadBalancingStrategy
 
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
@@ -114,8 +115,6 @@ class TestClientOfResp3Rd7(_OfTheUsers):
 class TestClusterClient(_OfTheUsers):
     @pytest.fixture
     def client(self, redis_cluster: RedisSystem) -> Any:
-        from redis.cluster import LoadBalancingStrategy  # not in redis 5.2, with which pauth works too
-
         return RedisCluster.from_url(redis_cluster.servers[1].url, decode_responses=True, load_balancing_strategy=LoadBalancingStrategy.ROUND_ROBIN)
 
 
