@@ -41,7 +41,7 @@ class Admission:
 
         :raises PAuthError: the last failure, or its like.
         """
-        rest = self.shared.resting(stored.record.key, stored.grant.token.version, self.clock.monotonic())
+        rest = self.shared.resting(stored.record.key, stored.edition, self.clock.monotonic())
         if rest is not None:
             left, failure = rest
             raise failure.after(left)
@@ -63,7 +63,7 @@ class Admission:
     def rest_here(self, stored: Stored, failure: PAuthError) -> None:
         """Let nobody in this process try again for a moment, or for as long as the failure says."""
         seconds = max(_LOCAL_REST, min(failure.retry_after or 0.0, MAX_RETRY_AFTER))
-        self.shared.rest(stored.record.key, stored.grant.token.version, self.clock.monotonic() + seconds, failure)
+        self.shared.rest(stored.record.key, stored.edition, self.clock.monotonic() + seconds, failure)
 
     @asynccontextmanager
     async def admitted(self) -> AsyncGenerator[None]:
@@ -82,9 +82,11 @@ class Admission:
             probe = await take_lease(self.storage, self._probe_key, ttl=pause, clock=self.clock)
             if probe is None:
                 raise _not_admitted(pause)
-            yield
-            if not self.breaker.is_open:  # else it runs out when the next probe is due
-                await probe.release()
+            try:
+                yield
+            finally:
+                if self.breaker.left <= 0:  # it is closed, or nothing was learnt; else the lease runs out when the next probe is due
+                    await probe.release()
         finally:
             self.breaker.gave_up()
 

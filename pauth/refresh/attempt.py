@@ -48,8 +48,8 @@ _LAST_LOOK: Final = 0.5
 """Seconds between two looks at a record that somebody else is refreshing: few at first, then more."""
 
 _MAX_ROUNDS: Final = 10
-_TOLD: Final = 60.0
-"""Seconds for which nobody here is told again that a user has to log in."""
+_LOOK_AGAIN: Final = 60.0
+"""Seconds for which nobody here looks again whether an answer that was lost has come after all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ class Attempter:
     policy: RefreshPolicy
     rotation: Rotation
     admission: Admission
-    save_later: Callable[[RecordKey], None]
+    save_later: Callable[[RecordKey, Unsaved], None]
     """Goes on trying to store a token, behind the scenes."""
 
     timeout: float
@@ -88,10 +88,10 @@ class Attempter:
         :raises ProviderUnavailable: the server did not answer, or has failed a moment ago and is not asked again yet.
         :raises PAuthError: the server refused, or the store failed.
         """
-        key, seen = stored.record.key, stored.grant.token.version
+        key, seen = stored.record.key, stored.edition
         unsaved = self.shared.unsaved_successor(stored.record)
         if unsaved is not None:
-            return await self._save(stored, unsaved, Report(self.reporter, key, unsaved.attempt_id), recovered=True)
+            return await self._save(stored, unsaved, unsaved.report or Report(self.reporter, key, unsaved.attempt_id), recovered=True)
         if not self.refreshable(stored.grant.token):
             raise ReauthorizationRequired("the access token has expired and has no refresh token; let the user log in", reason="no_refresh_token")
         self.admission.heard(stored.grant.token)
@@ -110,7 +110,7 @@ class Attempter:
                 if lease.waited or stored.grant.attempts.under_way:
                     # Whoever had the lease has refreshed the token meanwhile, or has noted that it failed.
                     stored = await self.records.read(key)
-                    if stored.grant.token.version != seen:
+                    if stored.edition != seen:
                         return None
                     self.admission.check_rest(stored)
                 return await self._alone(stored, seen, lease, exchange, report)
@@ -143,14 +143,8 @@ class Attempter:
             if await moved():
                 return None
 
-    async def let_go(self, key: RecordKey) -> None:
-        """Give back the lease that was kept while a token waited to be saved."""
-        held = self.shared.held.pop(key, None)
-        if held is not None:
-            await held.release()
-
     async def _has_moved(self, key: RecordKey, seen: str) -> bool:
-        return (await self.records.read(key)).grant.token.version != seen
+        return (await self.records.read(key)).edition != seen
 
     def _check_sends(self, stored: Stored, report: Report) -> None:
         """Raise if the refresh token has been sent without an answer as often as it may be; the server's own word would be ``invalid_grant``.
@@ -164,8 +158,9 @@ class Attempter:
             "the refresh token may have been used up by a request whose answer was lost, and the server accepts it only once; log in again",
             reason="ambiguous_rotation",
         )
-        report.reauthorization_needed(failure.reason)  # once: then it rests
-        self.shared.rest(stored.record.key, stored.grant.token.version, self.clock.monotonic() + _TOLD, failure)
+        if self.shared.is_news(f"ambiguous {stored.edition}"):
+            report.reauthorization_needed(failure.reason)
+        self.shared.rest(stored.record.key, stored.edition, self.clock.monotonic() + _LOOK_AGAIN, failure)
         raise failure
 
     async def _prepared(self, stored: Stored, report: Report) -> Exchange:
@@ -213,7 +208,7 @@ class Attempter:
 
     async def _read_again(self, key: RecordKey, seen: str) -> Stored | None:
         stored = await self.records.read(key)
-        if stored.grant.token.version != seen:
+        if stored.edition != seen:
             return None
         self.admission.check_rest(stored)
         return stored
@@ -244,7 +239,17 @@ class Attempter:
             failpoint("after_response")
             self.admission.tell_breaker(None, intended.record.key)
             lineage = intended.record.lineage or b""
-            unsaved = Unsaved(report.attempt_id, lineage, intended.record.version, new_lineage(), token, self.storage, others=intended.grant.others)
+            unsaved = Unsaved(
+                report.attempt_id,
+                lineage,
+                intended.record.version,
+                new_lineage(),
+                token,
+                self.storage,
+                others=intended.grant.others,
+                previous=intended.grant.token,
+                report=report,
+            )
             return await self._save(intended, unsaved, report)
         too_late = isinstance(failure, ProviderUnavailable) and not failure.request_sent and self.clock.monotonic() >= deadline
         if too_late and not await self._still_ours(lease):
@@ -348,11 +353,11 @@ class Attempter:
             failure = error
         if failure is not None:
             report.unsaved(failure, journaled=self.saver.journaled(unsaved))
-            self.save_later(key)
+            self.save_later(key, unsaved)
             raise failure
         failpoint("after_commit")
         waited = self.shared.forget(key, unsaved)
-        await self.let_go(key)
+        await self.shared.let_go(key)
         record = saved.record
         if record is None:
             report.conflict("superseded")
@@ -361,7 +366,9 @@ class Attempter:
             report.conflict("adopted")
         self.shared.rests.pop(key, None)
         self.records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
-        if recovered and (saved.here or waited) and self.shared.is_news(unsaved):  # else somebody else has told it
+        if recovered:
+            if not (saved.here or waited) or not self.shared.is_news(unsaved.attempt_id):  # somebody else has told it
+                return unsaved.token
             report.recovered(unsaved.source)
         report.refreshed(unsaved.token, stored.grant.token)
         return unsaved.token

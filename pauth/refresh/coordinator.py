@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -25,9 +25,10 @@ from pauth.refresh.cache import TokenCache
 from pauth.refresh.flight import Flight, drain, too_long
 from pauth.refresh.policy import Freshness, RefreshPolicy
 from pauth.refresh.records import Records, Stored
-from pauth.refresh.reports import Report, Reporter
-from pauth.refresh.saving import Saver, Unsaved
+from pauth.refresh.reports import Reporter
+from pauth.refresh.saving import Saver
 from pauth.refresh.shared import shared_over
+from pauth.refresh.waiting import Waiting
 from pauth.refresh.watching import Watching
 from pauth.storage.base import CoordinatedTokenStorage, RecordKey
 
@@ -37,10 +38,6 @@ _log = logging.getLogger("pauth.refresh")
 
 _REST: Final = 5.0
 """Seconds in which a token that is still valid is served without looking whether its successor can be stored by now."""
-
-_FIRST_PAUSE: Final = 0.5
-_LAST_PAUSE: Final = 5.0
-"""Seconds between two offers of a token to a store that has not taken it."""
 
 _MAX_ROUNDS: Final = 5
 
@@ -96,8 +93,8 @@ class RefreshCoordinator:
         self._clock = clock
         self._shared = shared_over(storage)
         self._begun: set[Flight] = set()
-        self._savers: dict[RecordKey, asyncio.Task[None]] = {}
         self._reporter = Reporter(events or EventStream(), namespace=namespace, endpoint=endpoint, clock=clock)
+        self._shared.reporters[namespace] = self._reporter
         self._watching = Watching(storage, self._shared.caches)
         self._records = Records(
             storage,
@@ -109,7 +106,16 @@ class RefreshCoordinator:
             clock=clock,
             events=self._reporter.events,
         )
-        self._saver = Saver(storage, journal=journal, clock=clock)
+        self._saver = Saver(storage, journal=journal, files=self._shared.files, clock=clock)
+        self._waiting = Waiting(
+            shared=self._shared,
+            records=self._records,
+            saver=self._saver,
+            reporter=self._reporter,
+            namespace=namespace,
+            shielded=self.shielded,
+            clock=clock,
+        )
         self._admission = Admission(
             storage, self._shared, self._shared.breaker(endpoint, clock.monotonic), self._reporter, endpoint=endpoint, clock=clock
         )
@@ -124,7 +130,7 @@ class RefreshCoordinator:
             policy=policy,
             rotation=rotation or Rotation(),
             admission=self._admission,
-            save_later=self._save_later,
+            save_later=self._waiting.save_later,
             timeout=timeout,
             clock=clock,
         )
@@ -185,11 +191,11 @@ class RefreshCoordinator:
         stored = await self._records.look(key)
         if stored is not None:
             # by token: who ends a new login must not be told that the one before it has ended
-            await self.shielded(("end", key, stored.grant.token.version), partial(self._end, key, revoke, renew))
+            await self.shielded(("end", key, stored.grant.token.version), partial(self._end, key, revoke, renew), patience=self._policy.deadline)
 
     async def _end(self, key: RecordKey, revoke: Callable[[Token], Awaitable[None]], renew: _Renew | None) -> None:
         while (stored := await self._records.look(key)) is not None:
-            retired = await self._retired(key, stored.grant.token.version)
+            retired = await self._retired(key, stored.edition)
             if retired is not None and renew is not None and (renewed := await renew(retired.grant.token)) is not None:
                 retired = await self._records.retire(retired, renewed)
             if retired is not None:
@@ -201,7 +207,7 @@ class RefreshCoordinator:
                 break
         self._shared.rests.pop(key, None)
 
-    async def _retired(self, key: RecordKey, version: str) -> Stored | None:
+    async def _retired(self, key: RecordKey, edition: str) -> Stored | None:
         """Mark the record as revoked; ``None`` if this token was not the newest one, or a refresh was under way.
 
         Done in the flight of this token: a refresh under way ends first, so that the token we revoke is the server's newest (RV-3).
@@ -211,24 +217,24 @@ class RefreshCoordinator:
         async def retire() -> _Retired | None:
             nonlocal begun
             begun = True
-            return await self._retire(key, version)
+            return await self._retire(key, edition)
 
         try:
-            outcome = await self.shielded((key, version), retire)
+            outcome = await self.shielded((key, edition), retire)
         except PAuthError:
             if begun:
                 raise
             return None  # how a refresh failed is no answer to who wants to end the grant
         return outcome.stored if isinstance(outcome, _Retired) else None
 
-    async def _retire(self, key: RecordKey, version: str) -> _Retired | None:
+    async def _retire(self, key: RecordKey, edition: str) -> _Retired | None:
         # other processes may be refreshing it too
-        lease = await self._attempter.lease(key, partial(self._is_gone, key, version))
+        lease = await self._attempter.lease(key, partial(self._is_gone, key, edition))
         if lease is None:
             return None
         try:
             stored = await self._records.look(key)
-            if stored is None or stored.grant.token.version != version:
+            if stored is None or stored.edition != edition:
                 return None
             unsaved = self._shared.unsaved_successor(stored.record)
             retired = await self._records.retire(stored, stored.grant.token if unsaved is None else unsaved.token)
@@ -236,13 +242,16 @@ class RefreshCoordinator:
         finally:
             await lease.release()
 
-    async def _is_gone(self, key: RecordKey, version: str) -> bool:
+    async def _is_gone(self, key: RecordKey, edition: str) -> bool:
         stored = await self._records.look(key)
-        return stored is None or stored.grant.token.version != version
+        return stored is None or stored.edition != edition
 
-    async def shielded(self, key: Any, work: Callable[[], Awaitable[Any]]) -> Any:
-        """Do ``work`` as a flight of this coordinator: cancelling the caller does not cancel it, and :meth:`drain` waits for it."""
-        return await self._shared.flights.run(key, work, begun=self._begun)
+    async def shielded(self, key: Any, work: Callable[[], Awaitable[Any]], *, patience: float | None = None) -> Any:
+        """Do ``work`` as a flight of this coordinator: cancelling the caller does not cancel it, and :meth:`drain` waits for it.
+
+        :param patience: seconds after which the caller gives up; the work goes on.
+        """
+        return await self._shared.flights.run(key, work, begun=self._begun, patience=patience)
 
     async def drain(self) -> None:
         """Wait until everything that was started here has ended, so that no rotated token is lost when the loop closes.
@@ -250,53 +259,10 @@ class RefreshCoordinator:
         Tokens that the store has not taken so far are offered to it once more, and spilled to the journal if it refuses (P4).
         """
         await drain(self._begun)
-        for saver in [task for task in self._savers.values() if task.get_loop() is asyncio.get_running_loop()]:
-            saver.cancel()
-        await drain(self._begun)  # what they were at
+        self._waiting.stop()
         await self._watching.stop()
         self.cached.expire()  # who opens the store again shall see what is in it
-        # all at once: a store that does not answer is waited for once, not for each of a thousand tokens
-        await asyncio.gather(*(self._offer_for_the_last_time(key, unsaved) for key, unsaved in self._shared.unsaved.items()))
-
-    async def _offer_for_the_last_time(self, key: RecordKey, unsaved: Unsaved) -> None:
-        if not await self._offer(key, unsaved) and not await self._saver.spill(key, unsaved):
-            _log.error("a refreshed token could still not be stored; it is lost with this process")
-
-    # What the store has not taken
-
-    def _save_later(self, key: RecordKey) -> None:
-        saver = self._savers.get(key)
-        if saver is None or saver.done() or saver.get_loop().is_closed():
-            self._savers[key] = asyncio.get_running_loop().create_task(self._keep_saving(key))
-
-    async def _keep_saving(self, key: RecordKey) -> None:
-        pause = _FIRST_PAUSE
-        try:
-            while key in self._shared.unsaved:
-                await self._clock.sleep(pause)
-                pause = min(pause * 1.5, _LAST_PAUSE)
-                unsaved = self._shared.unsaved.get(key)
-                if unsaved is not None:
-                    # a flight, as who closes the client waits for those: the write, and the file of the journal that has to go
-                    await self.shielded(("save", key), partial(self._offer, key, unsaved))
-        finally:
-            self._savers.pop(key, None)
-
-    async def _offer(self, key: RecordKey, unsaved: Unsaved) -> bool:
-        """Offer a token to the store once; gives whether it need not be kept any more."""
-        grant = unsaved.grant
-        try:
-            saved = await self._saver.write(key, unsaved, expires_at=self._records.expires_at(grant))
-        except Exception as error:  # noqa: BLE001  # as Saver.insist(): whatever it is, the others are offered too
-            _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
-            return False
-        waited = self._shared.forget(key, unsaved)
-        await self._attempter.let_go(key)
-        if saved.record is not None and (saved.here or waited):
-            self._records.remember(Stored(saved.record, grant), predecessor=unsaved.predecessor)
-            if self._shared.is_news(unsaved):
-                Report(self._reporter, key, unsaved.attempt_id).recovered(unsaved.source)
-        return True
+        await self._waiting.offer_for_the_last_time()
 
     # Reading
 
@@ -319,12 +285,7 @@ class RefreshCoordinator:
         self._shared.unsaved.update(found)
         self._shared.replayed = True  # not before: who reads now must know of them
         if found:
-            self._shared.flights.begin("journal, later", partial(self._offer_all, found), begun=self._begun)
-
-    async def _offer_all(self, found: Sequence[tuple[RecordKey, Unsaved]]) -> None:
-        for key, unsaved in found:
-            if self._shared.unsaved.get(key) is unsaved and not await self._offer(key, unsaved):
-                return  # the store is not there; each of them is offered again when it is asked for
+            self._shared.flights.begin("journal, later", partial(self._waiting.offer_all, found), begun=self._begun)
 
     # Serving
 
@@ -355,7 +316,7 @@ class RefreshCoordinator:
         if left > 0:  # a flight for each of a hundred thousand users would come to nothing, a second later again
             self._reporter.served_stale(key, token, "breaker_open")
             return max(left, _WHILE_STALE)
-        self._shared.flights.begin((key, token.version), partial(self._refresh_quietly, stored), begun=self._begun)
+        self._shared.flights.begin((key, stored.edition), partial(self._refresh_quietly, stored), begun=self._begun)
         return _WHILE_STALE
 
     async def _refresh_quietly(self, stored: Stored) -> Token | None:
@@ -375,7 +336,7 @@ class RefreshCoordinator:
         """
         key, token = stored.record.key, stored.grant.token
         now = self._clock.monotonic()
-        if self._shared.resting(key, token.version, now) is None:
+        if self._shared.resting(key, stored.edition, now) is None:
             try:
                 async with asyncio.timeout(_SOFT_PATIENCE):
                     return await self._refreshed(stored)
@@ -383,15 +344,16 @@ class RefreshCoordinator:
                 raise
             except (TimeoutError, PAuthError):
                 waits = StorageUnavailable("the token that was refreshed last could not be stored yet")
-                self._shared.rest(key, token.version, now + _REST, waits)
+                self._shared.rest(key, stored.edition, now + _REST, waits)
                 self._reporter.served_stale(key, token, "unsaved")
         return token
 
     async def _flown(self, stored: Stored, patience: float, *, behind_the_scenes: bool = False) -> Token | _Retired | None:
-        key, version = stored.record.key, stored.grant.token.version
-        # The token is part of the flight's key: who has seen the second one must not be given the result of the flight that got it.
+        # What was seen is part of the flight's key: who has seen the second token must not be given the result of the flight that got it.
         work = partial(self._attempter.refresh, stored, behind_the_scenes=behind_the_scenes)
-        outcome: Token | _Retired | None = await self._shared.flights.run((key, version), work, begun=self._begun, patience=patience)
+        outcome: Token | _Retired | None = await self._shared.flights.run(
+            (stored.record.key, stored.edition), work, begun=self._begun, patience=patience
+        )
         return outcome
 
     async def _refreshed(self, stored: Stored) -> Token:
@@ -401,15 +363,15 @@ class RefreshCoordinator:
             if isinstance(outcome, Token):
                 return outcome
             # Somebody else has refreshed it, or it was revoked (the reading says so), unless a new login followed.
-            version = stored.grant.token.version
+            seen = stored.edition
             stored = await self._read(stored.record.key)
             token = stored.grant.token
-            rounds += token.version == version
+            rounds += stored.edition == seen
             if rounds > _MAX_ROUNDS:
                 raise StorageUnavailable(
                     "refreshing a token comes to nothing again and again; does the storage give back all that it is given to save?"
                 )
-            if self._policy.freshness(token, self._now_for(token)) is not Freshness.EXPIRED and token.version != version:
+            if self._policy.freshness(token, self._now_for(token)) is not Freshness.EXPIRED and stored.edition != seen:
                 self._admission.heard(token)
                 self._records.remember(stored)
                 return token

@@ -133,7 +133,7 @@ async def drain(flights: set[Flight]) -> None:
 
 def too_long() -> ProviderUnavailable:
     """What a caller is told whose patience has ended."""
-    return ProviderUnavailable("a refresh takes too long; it goes on, so try again in a moment", retry_after=1.0)
+    return ProviderUnavailable("this takes too long; it goes on, so try again in a moment", retry_after=1.0)
 
 
 _flying: ContextVar[bool] = ContextVar("_flying", default=False)

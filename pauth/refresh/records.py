@@ -32,6 +32,16 @@ class Stored(NamedTuple):
     record: Record
     grant: StoredGrant
 
+    @property
+    def edition(self) -> str:
+        """Names what the latest login or refresh gave: another one says that somebody has refreshed it meanwhile.
+
+        The token's version alone would not do. There are servers that answer a refresh with the same access token, good for longer. Nor would the
+        lineage, which a record that another program wrote is given with the first intent.
+        """
+        token = self.grant.token
+        return f"{token.version}@{token.issued_at}"
+
 
 class Records:
     """The grants of one client in one store."""

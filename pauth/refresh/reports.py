@@ -38,7 +38,7 @@ class Reporter:
     :param endpoint: the URL of the token endpoint, or of the issuer.
     """
 
-    __slots__ = ("_clock", "_endpoint", "_namespace", "events")
+    __slots__ = ("__weakref__", "_clock", "_endpoint", "_namespace", "events")
 
     def __init__(self, events: EventStream, *, namespace: str, endpoint: str, clock: Clock) -> None:
         self.events: EventStream = events

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, Protocol, cast, runtime_chec
 from pauth.clock import Clock
 from pauth.core.token import Token, token_from_dict, token_to_dict
 from pauth.errors import PAuthError, StorageUnavailable
+from pauth.refresh.reports import Report
 from pauth.refresh.stored import StoredGrant, write_grant
 from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
 from pauth.storage.journal import SpillJournal
@@ -50,6 +51,12 @@ class Unsaved:
 
     others: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What else the record holds: :attr:`.StoredGrant.others`."""
+
+    previous: Token | None = None
+    """The token that it replaces, if it was obtained in this process."""
+
+    report: Report | None = None
+    """Tells of the attempt that it was obtained in, if that was in this process."""
 
     @property
     def grant(self) -> StoredGrant:
@@ -97,9 +104,10 @@ class Saver:
     """Writes rotated tokens into one store.
 
     :param journal: the folder of the journal; ``None`` for none. A storage that cannot encrypt for it has none either.
+    :param files: where a journal has the token of an attempt; shared by all who write into this store.
     """
 
-    def __init__(self, storage: CoordinatedTokenStorage, *, journal: Path | None, clock: Clock) -> None:
+    def __init__(self, storage: CoordinatedTokenStorage, *, journal: Path | None, files: dict[str, SpillJournal], clock: Clock) -> None:
         self._storage = storage
         self._clock = clock
         self._journal: _Journal | None = None
@@ -108,8 +116,7 @@ class Saver:
         if journal is not None and store_id is not None and isinstance(storage, _Sealing) and storage.sealed:
             store = hashlib.sha256(repr(store_id).encode()).hexdigest()[:16]
             self._journal = _Journal(SpillJournal(journal, store), storage)
-        self._files: set[str] = set()
-        """The attempts whose tokens are in the journal."""
+        self._files = files
 
     async def insist(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Saved:
         """Write until the store takes it, for a few seconds.
@@ -154,7 +161,7 @@ class Saver:
             )
             current = written or await self._storage.load(key)
             if written is not None or current is None or current.lineage != unsaved.predecessor:
-                await self._forget_file(unsaved)
+                await self.forget_file(unsaved)
                 if current is not None and current.lineage == unsaved.lineage:
                     return Saved(current, written is not None)
                 _log.warning("a refreshed token is not stored, since a login, a revocation or another refresh has come before it")
@@ -184,7 +191,7 @@ class Saver:
         except PAuthError as error:
             _log.error("a refreshed token that the store does not take could not be written to the journal either: %s", error.message)
             return False
-        self._files.add(unsaved.attempt_id)
+        self._files[unsaved.attempt_id] = folder
         return True
 
     async def find(self, attempt_id: str) -> Unsaved | None:
@@ -198,7 +205,7 @@ class Saver:
         except PAuthError as error:
             _log.error("the journal of unsaved tokens cannot be read: %s", error.message)
             return None
-        opened = None if data is None else self._open(sealing, name, data)
+        opened = None if data is None else self._open(folder, sealing, name, data)
         return None if opened is None else opened[1]
 
     async def spilled(self) -> list[tuple[RecordKey, Unsaved]]:
@@ -211,24 +218,25 @@ class Saver:
         except PAuthError as error:
             _log.error("the journal of unsaved tokens cannot be read: %s", error.message)
             return []
-        opened = [self._open(sealing, name, data) for name, data in files.items()]
+        opened = [self._open(folder, sealing, name, data) for name, data in files.items()]
         return [each for each in opened if each is not None]
 
-    def _open(self, sealing: _Sealing, name: str, data: bytes) -> tuple[RecordKey, Unsaved] | None:
+    def _open(self, folder: SpillJournal, sealing: _Sealing, name: str, data: bytes) -> tuple[RecordKey, Unsaved] | None:
         try:
             key, unsaved = _from_payload(sealing.unseal(name, data), self._storage)
         except (PAuthError, KeyError, TypeError, ValueError, AttributeError) as error:
             _log.error("a file of the journal of unsaved tokens cannot be read (%s); it stays there", type(error).__name__)
             return None
-        self._files.add(unsaved.attempt_id)
+        self._files[unsaved.attempt_id] = folder
         return key, unsaved
 
-    async def _forget_file(self, unsaved: Unsaved) -> None:
-        if unsaved.attempt_id not in self._files or self._journal is None:
+    async def forget_file(self, unsaved: Unsaved) -> None:
+        """The token waits no more: take its file out of the journal, whoever has put it there."""
+        folder = self._files.pop(unsaved.attempt_id, None)
+        if folder is None:
             return
-        self._files.discard(unsaved.attempt_id)
         try:
-            await self._journal.folder.remove(self._journal.folder.name_of(unsaved.attempt_id))
+            await folder.remove(folder.name_of(unsaved.attempt_id))
         except PAuthError as error:
             _log.warning("a file of the journal is not needed any more, but could not be removed: %s", error.message)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import weakref
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from contextlib import suppress
+from typing import Any, Final, NamedTuple, TypeVar
 
 from pauth.clock import Clock
 from pauth.core.token import Token
@@ -15,9 +16,11 @@ from pauth.refresh.failures import Breaker
 from pauth.refresh.flight import Flights
 from pauth.refresh.leases import HeldLease
 from pauth.refresh.locks import ForkSafeLock
+from pauth.refresh.reports import Reporter
 from pauth.refresh.saving import Unsaved
 from pauth.refresh.stored import Attempts
 from pauth.storage.base import Record, RecordKey
+from pauth.storage.journal import SpillJournal
 
 __all__ = ["Shared", "is_ahead", "shared_over"]
 
@@ -49,23 +52,43 @@ class _Rest(NamedTuple):
 class Shared:
     """Flights, caches, breakers and tokens that wait to be saved, of one store."""
 
-    __slots__ = ("ahead", "breakers", "caches", "flights", "held", "kept", "members", "outcomes", "replayed", "rests", "seen", "told", "unsaved")
+    __slots__ = (
+        "ahead",
+        "breakers",
+        "caches",
+        "files",
+        "flights",
+        "held",
+        "kept",
+        "members",
+        "outcomes",
+        "replayed",
+        "reporters",
+        "rests",
+        "seen",
+        "told",
+        "unsaved",
+    )
 
     def __init__(self) -> None:
         self.flights: Flights = Flights()
         self.unsaved: dict[RecordKey, Unsaved] = {}
+        self.files: dict[str, SpillJournal] = {}
+        """Where a journal has the token of an attempt, for all who may store it."""
+        self.reporters: weakref.WeakValueDictionary[str, Reporter] = weakref.WeakValueDictionary()
+        """Who tells of the tokens of a namespace: its client, if there is one."""
         self.rests: dict[RecordKey, _Rest] = {}
         """Tokens that nobody here tries to refresh for a while: for failures that the record knows nothing of."""
         self.seen: dict[str, float] = {}
         """When (monotonic seconds) this process first saw a failed attempt in a record."""
-        self.ahead: dict[str, float] = {}
+        self.ahead: dict[tuple[str, float], float] = {}
         """When (monotonic seconds) this process first saw a token whose issue lies in the future."""
         self.held: dict[RecordKey, HeldLease] = {}
         """Leases that keep other processes away from tokens that wait to be saved here."""
         self.outcomes: dict[str, Attempts] = {}
         """What is known after attempts of this process that may stand in a record as under way, since the store did not take how they ended."""
         self.told: dict[str, None] = {}
-        """Attempts whose token waited and is stored, which has been told."""
+        """What has been told, and is not to be told again."""
         self.caches: dict[str, TokenCache] = {}
         self.breakers: dict[str, Breaker] = {}
         self.replayed: bool = False
@@ -106,10 +129,10 @@ class Shared:
         years away, and its lifetime is over long before. So its age is counted from when it was first seen here.
         """
         now = clock.time()
-        if not is_ahead(token, now) and not (self.ahead and token.version in self.ahead):
+        if not is_ahead(token, now) and not (self.ahead and (token.version, token.issued_at) in self.ahead):
             return now
         here = clock.monotonic()
-        return token.issued_at + here - _first(self.ahead, token.version, here, _MAX_AHEAD)
+        return token.issued_at + here - _first(self.ahead, (token.version, token.issued_at), here, _MAX_AHEAD)
 
     def note_outcome(self, attempt_id: str, known: Attempts) -> None:
         """How an attempt ended, though a record may say that it is under way: ``known`` is what it should say."""
@@ -133,18 +156,26 @@ class Shared:
 
     def forget(self, key: RecordKey, unsaved: Unsaved) -> bool:
         """That token waits no more; gives whether it did."""
-        if self.unsaved.get(key) is not unsaved:  # another one's turn has come
-            return False
-        del self.unsaved[key]
-        return True
+        with _lock:
+            if self.unsaved.get(key) is not unsaved:  # another one's turn has come
+                return False
+            del self.unsaved[key]
+            return True
 
-    def is_news(self, unsaved: Unsaved) -> bool:
-        """Whether nobody here has told yet that this token is stored: two who offer it at the same time both find it there."""
-        if unsaved.attempt_id in self.told:
-            return False
-        _bound(self.told)
-        self.told[unsaved.attempt_id] = None
-        return True
+    async def let_go(self, key: RecordKey) -> None:
+        """Give back the lease that was kept while a token waited to be saved."""
+        held = self.held.pop(key, None)
+        if held is not None:
+            await held.release()
+
+    def is_news(self, what: str) -> bool:
+        """Whether nobody here has told this yet. Two who offer a token to the store at the same time both find it there, for one."""
+        with _lock:
+            if what in self.told:
+                return False
+            _bound(self.told)
+            self.told[what] = None
+            return True
 
 
 def is_ahead(token: Token, now: float) -> bool:
@@ -155,10 +186,14 @@ def is_ahead(token: Token, now: float) -> bool:
 def _bound(notes: dict[Any, Any], limit: int | None = None) -> None:
     """Make room for one more; the oldest goes, which costs a try too many at worst (P19)."""
     if len(notes) >= (_MAX_NOTES if limit is None else limit):
-        notes.pop(next(iter(notes)), None)
+        with suppress(RuntimeError):  # another thread has changed it in this moment: there is one more then, for once
+            notes.pop(next(iter(notes)), None)
 
 
-def _first(notes: dict[str, float], name: str, now: float, limit: int) -> float:
+_Noted = TypeVar("_Noted")
+
+
+def _first(notes: dict[_Noted, float], name: _Noted, now: float, limit: int) -> float:
     """What is noted under ``name``: the moment of the first call."""
     found = notes.get(name)
     if found is None:

@@ -48,5 +48,5 @@ async def spill(rotating: Rotating, storage: Database, folder: Path, **options: 
 
 def dies(coordinator: RefreshCoordinator) -> None:
     """Nothing of this process goes on."""
-    for task in coordinator._savers.values():  # pyright: ignore[reportPrivateUsage]
-        task.cancel()
+    for offering in coordinator._waiting._offerings.values():  # pyright: ignore[reportPrivateUsage]
+        offering.task.cancel()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pauth.errors import ConfigurationError, PAuthError, ProviderUnavailable, StorageUnavailable, TokenError
+from pauth.errors import ConfigurationError, PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, TokenError
 from pauth.events import BreakerClosed, BreakerOpened, RefreshFailed, ServedStale
 from pauth.refresh.coordinator import RefreshCoordinator
 from pauth.storage import RecordKey
@@ -245,8 +245,7 @@ async def test_p10_a_probe_that_did_not_come_to_ask_is_not_the_last(expired: Rot
     assert len(expired.sent) == 5
     assert not expired.told(BreakerClosed)
     broken.clear()
-    expired.clock.advance(5)  # its lease has run out
-    hold = Hold()
+    hold = Hold()  # at once: the lease of the probe is free again
     expired.script.append(hold.wait)
     probe = asyncio.create_task(process.get(USERS[6]))
     await hold.arrived.wait()
@@ -268,8 +267,19 @@ async def test_p10_a_cancelled_probe_is_not_the_last(expired: Rotating, faulty: 
         flight.task.cancel()
     with pytest.raises(ProviderUnavailable):
         await probe
-    expired.clock.advance(5)
     assert await process.get(USERS[6]) == expired.last
+
+
+async def test_p10_a_probe_that_is_refused_has_been_answered(expired: Rotating, faulty: FaultyStorage) -> None:
+    """By a server that works: other processes need not wait for the probe's lease to run out."""
+    here, there = expired.elsewhere(faulty), expired.elsewhere(faulty)
+    await open_it(expired, here)
+    await open_it(expired, there, 5)
+    expired.clock.advance(5)
+    expired.script.append(failing(ReauthorizationRequired("the refresh token was used before", reason="invalid_grant")))
+    assert isinstance(await error_of(here, USERS[10]), ReauthorizationRequired)
+    assert len(expired.told(BreakerClosed)) == 1
+    assert await there.get(USERS[11]) == expired.last
 
 
 async def test_p10_metadata_that_cannot_be_had_opens_it(expired: Rotating, faulty: FaultyStorage) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pauth.core.token import Token, token_to_dict
 from pauth.errors import PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable, TokenError
+from pauth.refresh.policy import RefreshPolicy
 from pauth.storage import DatabaseTokenStorage, EncryptionKey, MemoryTokenStorage
 from pauth.testing import faults
 from tests.refresh.faulty import FaultyStorage, Hold, refuse
@@ -345,3 +346,19 @@ async def test_rv_2_a_record_that_cannot_be_deleted_stays_out_of_use(rotating: R
     assert await _reason(coordinator.get(KEY)) == "revoked"
     await coordinator.end(KEY, _nothing)
     assert await stored(storage) is None
+
+
+async def test_p9_who_revokes_waits_no_longer_than_the_deadline(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """It goes on: no token is handed out, and the record goes as soon as the server has answered."""
+    await rotating.stored_expired(faulty)
+    coordinator, hold = rotating.coordinator(faulty, RefreshPolicy(deadline=0.01)), Hold()
+
+    async def revoke(_: Token) -> None:
+        await hold.wait()
+
+    with pytest.raises(ProviderUnavailable, match="takes too long; it goes on"):
+        await coordinator.end(KEY, revoke)
+    await hold.arrived.wait()
+    hold.released.set()
+    await coordinator.drain()
+    assert await stored(faulty) is None

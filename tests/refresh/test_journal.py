@@ -97,7 +97,7 @@ async def test_a_recovered_token_is_told_once_when_two_store_it(
     await at_it.wait()
     assert await stored_token(down) == rotating.last
     (unsaved,) = coordinator._shared.unsaved.values()  # pyright: ignore[reportPrivateUsage]
-    assert await coordinator._offer(KEY, unsaved)  # pyright: ignore[reportPrivateUsage]
+    assert await coordinator._waiting.offer(KEY, unsaved)  # pyright: ignore[reportPrivateUsage]
     go_on.set()
     await coordinator.drain()
     assert files(tmp_path) == []

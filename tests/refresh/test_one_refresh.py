@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import pytest
 
 from pauth.client import OAuth2Client
+from pauth.core.token import Token
 from pauth.storage import MemoryTokenStorage
 from pauth.testing import faults
-from tests.refresh.faulty import FaultyStorage
-from tests.refresh.kit import KEY, BlockingClass, Storage, World, is_hash_of, stored_token
+from tests.refresh.faulty import FaultyStorage, Hold
+from tests.refresh.kit import KEY, LIFETIME, BlockingClass, Storage, World, is_hash_of, passing, stored_token, until
 from tests.refresh.rotating import Rotating
 
 
@@ -115,3 +118,36 @@ async def test_p1_a_caller_with_an_old_reading_takes_what_was_stored_meanwhile(r
     assert (token == newer) == fresh
     assert token == rotating.last
     assert len(rotating.sent) == (1 if fresh else 2)
+
+
+@pytest.mark.parametrize("where", ["in one process", "in another one"])
+async def test_p1_a_server_that_gives_the_same_token_for_longer_is_asked_once_too(rotating: Rotating, faulty: FaultyStorage, where: str) -> None:
+    """No new access token and no new refresh token: only when it was issued, and when it expires, tells that somebody has refreshed it."""
+    sent, hold = 0, Hold()
+
+    async def prepare(token: Token) -> Any:
+        async def exchange(_: float) -> Token:
+            nonlocal sent
+            sent += 1
+            await hold.wait()
+            now = rotating.clock.time()
+            return replace(token, issued_at=now, expires_at=now + LIFETIME)
+
+        return exchange
+
+    before = await rotating.stored_expired(faulty)
+    first = rotating.coordinator(faulty, prepare=prepare)
+    others = [(rotating.coordinator if where == "in one process" else rotating.elsewhere)(faulty, prepare=prepare) for _ in range(3)]
+    asking = asyncio.create_task(first.get(KEY))
+    await hold.arrived.wait()
+    waiting = asyncio.gather(*(other.get(KEY) for other in others))
+    if where == "in another one":
+        await until(lambda: rotating.clock.sleepers == 3)
+    hold.released.set()
+    token = await asking
+    assert await passing(rotating.clock, waiting) == [token] * 3
+    assert (token.version, token.expires_at) == (before.version, token.issued_at + LIFETIME)
+    assert sent == 1
+    rotating.clock.advance(LIFETIME)
+    assert (await others[0].get(KEY)).expires_at == rotating.clock.time() + LIFETIME
+    assert sent == 2

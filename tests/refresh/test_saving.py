@@ -30,7 +30,7 @@ async def waiting(rotating: Rotating, faulty: FaultyStorage) -> Unsaved:
 
 @pytest.fixture
 def saver(faulty: FaultyStorage, clock: ManualClock) -> Saver:
-    return Saver(faulty, journal=None, clock=clock)
+    return Saver(faulty, journal=None, files={}, clock=clock)
 
 
 async def write(saver: Saver, token: Unsaved) -> Any:
@@ -149,7 +149,7 @@ async def test_a_journal_that_cannot_be_read_is_told_and_has_nothing(clock: Manu
     database = Database(tmp_path, clock, encryption_key=CRYPTO)
     (tmp_path / "journal").mkdir(mode=0o777)
     (tmp_path / "journal").chmod(0o777)  # anybody may have put files there
-    saver = Saver(database, journal=tmp_path / "journal", clock=clock)
+    saver = Saver(database, journal=tmp_path / "journal", files={}, clock=clock)
     assert await saver.spilled() == []
     assert await saver.find("a1") is None
     assert caplog.text.count("the journal of unsaved tokens cannot be read") == 2

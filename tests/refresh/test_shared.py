@@ -11,6 +11,7 @@ from pauth.errors import ProviderUnavailable, ReauthorizationRequired
 from pauth.refresh import shared as module
 from pauth.refresh.saving import Unsaved
 from pauth.refresh.shared import Shared
+from pauth.refresh.stored import NO_ATTEMPTS
 from pauth.secret import Secret
 from pauth.storage import Record, RecordKey
 from pauth.testing import ManualClock
@@ -78,6 +79,21 @@ def test_p19_all_notes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(shared.ahead) == 3
     assert [key.user_id for key in shared.rests] == ["user-7", "user-8", "user-9"]
     assert list(shared.seen) == ["a7", "a8", "a9"]
+
+
+def test_p15_notes_that_another_thread_changes_in_the_same_moment_are_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is one more of them then, for once."""
+
+    class Changing(dict[str, Any]):
+        def __iter__(self) -> Any:
+            raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr(module, "_MAX_NOTES", 2)
+    shared = Shared()
+    shared.outcomes = Changing()
+    for number in range(3):
+        shared.note_outcome(str(number), NO_ATTEMPTS)
+    assert len(shared.outcomes) == 3
 
 
 def test_the_successor_of_a_record_is_the_one_that_names_it(rotating: Rotating) -> None:
