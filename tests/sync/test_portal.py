@@ -19,6 +19,7 @@ import pytest
 
 from pauth import (
     ConfigurationError,
+    InvalidStateError,
     MemoryTokenStorage,
     OAuth2Client,
     PAuthError,
@@ -28,8 +29,9 @@ from pauth import (
     SyncTokenStorage,
 )
 from pauth.sync import BlockingCallWarning, DeadlineExceeded, _portal, copy_storage
+from pauth.testing.faults import hold
 from tests.storage.kit import DictStorage
-from tests.sync.kit import CLIENT_SECRET, LIFETIME, Town, make_storage
+from tests.sync.kit import CLIENT_SECRET, LIFETIME, HeldRequest, Town, make_storage, standing_loop
 
 
 class Calling(DictStorage):
@@ -209,6 +211,52 @@ def test_without_a_deadline_it_waits_as_long_as_it_takes(town: Town, monkeypatch
         releasing.start()
         assert client.refresh("alice").subject == "alice"
         releasing.join()
+
+
+def test_a_login_on_another_device_has_no_deadline(town: Town) -> None:
+    """DV-4: giving it up would end it, and people take longer than a deadline that suits the other calls."""
+    storage = MemoryTokenStorage(clock=town.clock)
+    patient, hasty = town.client(storage), town.client(storage, deadline=0.05)
+    begun = patient.start_device_login(user_id="alice")
+    with ThreadPoolExecutor(1) as pool:
+        completing = pool.submit(hasty.complete_device_login, begun)
+        while not completing.done() and not town.clock.sleepers:
+            pass
+        with standing_loop(), pytest.raises(DeadlineExceeded):  # so long ago has it begun, at least
+            hasty.get_token("bob")
+        town.server.decide_device(begun.user_code, user="alice")
+        while not completing.done():
+            if town.clock.sleepers:
+                town.clock.advance(1)
+        assert completing.result().user_id == "alice"
+    assert patient.get_token("alice").subject == "alice"
+
+
+def test_a_callback_that_was_given_up_is_not_to_be_tried_again(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AX-3: it serves once. Its code was sent, so that the login is completed all the same (P9)."""
+    storage = MemoryTokenStorage(clock=town.clock)
+    patient, hasty = town.client(storage), town.client(storage)
+    callback = town.callback(patient, user_id="alice")
+    request = HeldRequest(town, hold())
+    town.server.script("token", request.fault, when=lambda seen: seen.grant_type == "authorization_code")
+
+    def too_late(*_: object) -> bool:
+        request.arrived()
+        return False
+
+    with monkeypatch.context() as late:
+        late.setattr(_portal._Call, "wait", too_late)  # pyright: ignore[reportPrivateUsage]
+        with pytest.raises(
+            DeadlineExceeded, match=r"^no answer within 60 seconds; this callback cannot be used again: .*, or start again$"
+        ) as caught:
+            hasty.handle_callback(callback)
+    assert caught.value.remedy is Remedy.LOG_IN_AGAIN
+    assert caught.value.__context__ is None
+    with pytest.raises(InvalidStateError):
+        patient.handle_callback(callback)
+    request.release()
+    hasty.close()  # waits for the login
+    assert patient.get_token("alice").subject == "alice"
 
 
 @pytest.mark.parametrize("deadline", [0, -1, float("nan"), "60"])
