@@ -42,7 +42,8 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
     :param extra_params: more parameters for the provider, such as ``prompt``.
     :param current_user: given a request, the id of the user whom the *application* has logged in, or ``None``. With it there is no session here
         and no logout: a login adds the provider's account to that user's. Without it whom the provider names is logged in, by a cookie.
-    :param on_login: ``await on_login(request, login)`` before a browser is let in; raise :class:`LoginRefused` to keep it out.
+    :param on_login: ``await on_login(request, login)`` before a browser is let in; raise :class:`LoginRefused` to keep it out. A :class:`PAuthError`
+        shows the page that other failures do, any other exception is the framework's to answer.
     :param after_login: where a login without ``next`` ends: a path of this site.
     :param after_logout: where logging out and disconnecting end.
     :param session_lifetime: seconds until a session ends by itself.

@@ -199,6 +199,8 @@ class LoginFlow:
                 await on_login(login)
             except LoginRefused as refused:
                 return self._problem(Problem(403, "Not allowed", str(refused))).with_cookies(over)
+            except PAuthError as error:  # what it asked the provider or the store; anything else is for the framework to log
+                return self._failed(error).with_cookies(over)
         reply = redirect(attempt.next_path).with_cookies(over)
         return reply if self._connects else reply.with_cookies(self._sessions.begin(login.user_id))
 
