@@ -44,13 +44,13 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
         and no logout: a login adds the provider's account to that user's. Without it whom the provider names is logged in, by a cookie.
     :param on_login: ``await on_login(request, login)`` before a browser is let in; raise :class:`LoginRefused` to keep it out. A :class:`PAuthError`
         shows the page that other failures do, any other exception is the framework's to answer.
-    :param after_login: where a login without ``next`` ends: a path of this site.
+    :param after_login: where a login without ``next`` ends: a path of this site, as browsers see it.
     :param after_logout: where logging out and disconnecting end.
     :param session_lifetime: seconds until a session ends by itself.
     :param starts_per_minute: how many logins one address may start; ``None`` for any number. Each is a row in the store for ten minutes.
     :param form_post: the provider posts the callback (``response_mode=form_post``), as Apple does. With ``current_user`` the application's own
         session cookie has to be ``SameSite=None`` then: browsers leave others out where another site posts.
-    :param prefix: where the routes stand in the application, if a proxy in front of it changes paths.
+    :param prefix: where the routes stand in the application, if a proxy in front of it changes paths, or it is mounted in another one.
     :param clock: where the time comes from, for tests.
     :raises ConfigurationError: an option is unusable.
     """
@@ -108,7 +108,7 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
         """
         token = await self._token_or_error(request)
         if isinstance(token, ReauthorizationRequired):
-            here = request.rel_url.raw_path_qs if request.method == "GET" else ""
+            here = self._routes.for_browsers(request.rel_url.raw_path_qs) if request.method == "GET" else ""
             raise web.HTTPSeeOther(URL(self.login_url(here), encoded=True), headers={"Cache-Control": "no-store"})
         if isinstance(token, PAuthError):
             raise _refusal(token)

@@ -52,13 +52,13 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
         and no logout: a login adds the provider's account to that user's. Without it whom the provider names is logged in, by a cookie.
     :param on_login: ``await on_login(request, login)`` before a browser is let in; raise :class:`LoginRefused` to keep it out. A :class:`PAuthError`
         shows the page that other failures do, any other exception is the framework's to answer.
-    :param after_login: where a login without ``next`` ends: a path of this site.
+    :param after_login: where a login without ``next`` ends: a path of this site, as browsers see it.
     :param after_logout: where logging out and disconnecting end.
     :param session_lifetime: seconds until a session ends by itself.
     :param starts_per_minute: how many logins one address may start; ``None`` for any number. Each is a row in the store for ten minutes.
     :param form_post: the provider posts the callback (``response_mode=form_post``), as Apple does. With ``current_user`` the application's own
         session cookie has to be ``SameSite=None`` then: browsers leave others out where another site posts.
-    :param prefix: where the routes stand in the application, if a proxy in front of it changes paths.
+    :param prefix: where the routes stand in the application, if a proxy in front of it changes paths, or it is mounted in another one.
     :param clock: where the time comes from, for tests.
     :raises ConfigurationError: an option is unusable.
     """
@@ -97,6 +97,7 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
         token = await self._token_or_error(request)
         if isinstance(token, ReauthorizationRequired):
             here = path_with_query(request.scope["path"], self._query(request)) if request.scope.get("method") == "GET" else ""
+            here = self._routes.for_browsers(here, _root(request)) if here else ""
             raise HTTPException(303, headers={"Location": self.login_url(here), "Cache-Control": "no-store"})
         if isinstance(token, PAuthError):
             raise _refusal(token)
@@ -146,6 +147,12 @@ def _endpoint(handler: Callable[[HTTPConnection], Awaitable[Response]]) -> Calla
         return await handler(request)
 
     return endpoint
+
+
+def _root(request: HTTPConnection) -> str:
+    """The ``root_path`` that the server or the application was told of, without what applications are mounted at."""
+    root: str = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    return path_with_query(root.rstrip("/"), "")
 
 
 def _refusal(error: PAuthError) -> HTTPException:
