@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from pauth.integrations._web import MAX_FORM, WebLoginBase
 
 __all__ = ["WebLogin"]
 
-_CALLBACKS: Final = web.AppKey("pauth_callbacks", dict[str, object])
+_CALLBACKS: Final = web.AppKey("pauth_callbacks", dict[str, Any])
 
 
 class WebLogin(WebLoginBase[web.Request, web.Response]):
@@ -71,6 +71,7 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
         In it ``request.app`` is not your application: hooks find what is in yours in ``request.config_dict``.
         """
         app = web.Application()
+        app[_CALLBACKS] = {self._routes.callback: self}
         self._add_routes(app, self._routes.prefix)
         return app
 
@@ -130,6 +131,14 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
             if len(body) > MAX_FORM:
                 return None
         return bytes(body)
+
+    def _logins(self, request: web.Request) -> Iterator[WebLoginBase[Any, Any]]:
+        waiting = list(request.match_info.apps[:1])
+        while waiting:
+            app = waiting.pop()
+            if _CALLBACKS in app:
+                yield from app[_CALLBACKS].values()
+            waiting += [inner for resource in app.router.resources() if isinstance(inner := resource.get_info().get("app"), web.Application)]
 
     def _response(self, reply: Reply) -> web.Response:
         return web.Response(status=reply.status, headers=CIMultiDict(reply.headers), body=reply.body.encode())

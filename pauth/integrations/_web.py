@@ -70,6 +70,7 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
         self._form_post = form_post
         self._current_user = current_user
         self._on_login = on_login
+        self._is_alone = False
         self._flow = LoginFlow(
             client,
             self._routes,
@@ -133,6 +134,10 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
         """The body; ``None`` if it is longer than :data:`MAX_FORM`."""
 
     @abstractmethod
+    def _logins(self, request: _Request) -> Iterator[WebLoginBase[Any, Any]]:
+        """Every login in the application that a request came to first, and in those that are mounted in it."""
+
+    @abstractmethod
     def _response(self, reply: Reply) -> _Response:
         """The framework's response."""
 
@@ -181,6 +186,8 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
         return self._response(visit if isinstance(visit, Reply) else await self._flow.disconnect(visit, await self._visitor(request)))
 
     def _visit(self, request: _Request, form: str = "") -> Visit:
+        if not self._is_alone:
+            self._check_alone(request)
         return Visit(
             cookies=self._cookies(request),
             query=self._query(request),
@@ -212,9 +219,17 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
         :raises ConfigurationError: another one has the same (RFC 9700 section 4.4.2.2; MX-4).
         """
         if callbacks.setdefault(self._routes.callback, self) is not self:
-            raise ConfigurationError(
-                f"two logins have their callback at {self._routes.callback}: register a redirect_uri of its own for each client, with another path"
-            )
+            raise _shared(self._routes.callback)
+
+    def _check_alone(self, request: _Request) -> None:
+        """The same once more with the first request: what is mounted is not told of the application that it is mounted in.
+
+        :raises ConfigurationError: another login has the same redirect URI.
+        """
+        redirect_uris = [each._routes.redirect_uri for each in self._logins(request) if each is not self]  # noqa: SLF001
+        if self._routes.redirect_uri in redirect_uris:
+            raise _shared(self._routes.redirect_uri)
+        self._is_alone = True
 
     async def _token_or_error(self, request: _Request) -> Token | PAuthError:
         """The token of the user whom a request comes from, or the reason for which there is none, if it is one that a browser can do something about.
@@ -230,3 +245,7 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
             if isinstance(error, ReauthorizationRequired) or error.retryable:
                 return error
             raise
+
+
+def _shared(callback: str) -> ConfigurationError:
+    return ConfigurationError(f"two logins have their callback at {callback}: register a redirect_uri of its own for each client, with another path")

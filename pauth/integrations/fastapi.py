@@ -12,10 +12,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import cast
+from typing import Any, Final, cast
 
 from pauth.core.token import Token
 from pauth.errors import PAuthError, ReauthorizationRequired
@@ -32,6 +32,9 @@ except ModuleNotFoundError:
     ) from None
 
 __all__ = ["LoginRefused", "WebLogin"]
+
+_LOGIN: Final = "pauth_login"
+"""The attribute of a route's function that says whose it is."""
 
 
 class WebLogin(WebLoginBase[HTTPConnection, Response]):
@@ -68,7 +71,7 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
         """The routes, for ``app.include_router(login.router)``. They are not in the OpenAPI schema."""
         router = APIRouter(include_in_schema=False, lifespan=self._lifespan)
         for method, path, handler in self._table():
-            router.add_api_route(path, _endpoint(handler), methods=[method], response_model=None)
+            router.add_api_route(path, _endpoint(handler, self), methods=[method], response_model=None)
         return router
 
     async def user_or_none(self, request: HTTPConnection) -> str | None:
@@ -135,6 +138,17 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
                 return None
         return bytes(body)
 
+    def _logins(self, request: HTTPConnection) -> Iterator[WebLoginBase[Any, Any]]:
+        waiting = list(request.scope["router"].routes)
+        while waiting:
+            route = waiting.pop()
+            login = getattr(getattr(route, "endpoint", None), _LOGIN, None)
+            if isinstance(login, WebLogin):
+                yield login
+            # What is mounted, and a router that FastAPI keeps whole; older versions copy its routes.
+            inside = getattr(route, "original_router", route)
+            waiting += getattr(inside, "routes", None) or ()
+
     def _response(self, reply: Reply) -> Response:
         response = Response(reply.body, reply.status)
         for name, value in reply.headers:
@@ -142,10 +156,11 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
         return response
 
 
-def _endpoint(handler: Callable[[HTTPConnection], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(handler: Callable[[HTTPConnection], Awaitable[Response]], login: WebLogin) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         return await handler(request)
 
+    setattr(endpoint, _LOGIN, login)
     return endpoint
 
 
