@@ -44,6 +44,8 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
         and no logout: a login adds the provider's account to that user's. Without it whom the provider names is logged in, by a cookie.
     :param on_login: ``await on_login(request, login)`` before a browser is let in; raise :class:`LoginRefused` to keep it out. A :class:`PAuthError`
         shows the page that other failures do, any other exception is the framework's to answer.
+    :param on_disconnect: ``await on_disconnect(request, user_id)`` before the user's tokens are given up; raise :class:`DisconnectRefused` to keep
+        them, where the account is the user's last way in. Other exceptions are taken as those of ``on_login``.
     :param after_login: where a login without ``next`` ends: a path of this site, as browsers see it.
     :param after_logout: where logging out and disconnecting end.
     :param session_lifetime: seconds until a session ends by itself.
