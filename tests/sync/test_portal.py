@@ -98,6 +98,16 @@ def test_in_a_running_loop_it_works_and_warns_where_the_call_is() -> None:
     assert asyncio.run(main()) == {"n": 1}
 
 
+def test_its_own_loop_in_another_greenlet_is_no_reason_to_warn() -> None:
+    """With gevent all run in one thread, so that asyncio says of each that pauth's loop is running there."""
+    storage = one_token()
+    asyncio._set_running_loop(_portal.current()._loop)  # pyright: ignore[reportPrivateUsage]
+    try:
+        assert storage.get_token("alice") == {"n": 1}
+    finally:
+        asyncio._set_running_loop(None)
+
+
 def test_where_warnings_are_errors_nothing_is_left_behind() -> None:
     async def main() -> None:
         with pytest.raises(BlockingCallWarning):
