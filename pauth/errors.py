@@ -226,6 +226,9 @@ class UnsupportedRecord(RecordUnreadable):
 
 
 class DeadlineExceeded(PAuthError):
-    """A blocking call gave up waiting (:mod:`pauth.sync`). What it asked for may still be done: nothing that a server gave is lost."""
+    """A blocking call gave up waiting (:mod:`pauth.sync`). What it asked for may still be done: nothing that a server gave is lost.
+
+    A callback serves once: where a login was to be completed, :attr:`remedy` is to log in again.
+    """
 
     remedy = Remedy.RETRY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.support.doc_blocks import Block, UnknownFence, blocks_of, run_block
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\(([^)\s]+)\)")
 CHECKED = [block for page in PAGES for block in blocks_of(page) if not block.run]
 
 
@@ -27,6 +29,13 @@ async def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: 
     for block in blocks_of(page):
         if block.run:
             await run_block(block, namespace)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_to_files(page: Path) -> None:
+    """In the repository, not only in the built site."""
+    targets = [target.partition("#")[0] for target in LINK.findall(page.read_text(encoding="utf-8"))]
+    assert [target for target in targets if not target.startswith(("https:", "http:")) and not (page.parent / target).exists()] == []
 
 
 def test_the_code_that_is_only_shown_is_typed_right(tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ MODULES: Final = (
                 sources=(("pauth/client.py", "OAuth2Client"),),
                 name="SyncOAuth2Client",
                 hidden=("client_secret", "token_storage", "pending_storage", "proxy"),
+                patient=("complete_device_login",),
+                once=("handle_callback", "exchange_code"),
                 words=((":meth:`aclose` or ``async with``", ":meth:`close` or ``with``"),),
             ),
         ),

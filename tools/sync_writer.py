@@ -34,6 +34,8 @@ class ClassFace:
     :param secret: arguments of methods that are secrets, besides those that the source deletes itself.
     :param listings: files and names of async generators over the class, which become methods.
     :param in_loop: plain methods that must be called in the event loop; they give nothing, and nobody waits for them.
+    :param patient: coroutine methods that end by themselves, later than a deadline that suits the others: they have none.
+    :param once: coroutine methods that serve once, so that nobody can try them again at the deadline.
     :param left_out: members that have no twin.
     :param doc: the docstring, if it is not the source's.
     :param words: for that docstring.
@@ -51,6 +53,8 @@ class ClassFace:
     secret: tuple[str, ...] = ()
     listings: tuple[tuple[str, str], ...] = ()
     in_loop: tuple[str, ...] = ()
+    patient: tuple[str, ...] = ()
+    once: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     doc: str | None = None
     words: Words = ()
@@ -125,7 +129,7 @@ class Writer:
         """
         body: list[str] = []
         for entry in self._module.entries:
-            for rules in ("hidden", "unwrapped", "secret", "in_loop", "left_out", "words", "types"):
+            for rules in ("hidden", "unwrapped", "secret", "in_loop", "patient", "once", "left_out", "words", "types"):
                 self._unused.update((entry.name, rules, rule if isinstance(rule, str) else rule[0]) for rule in getattr(entry, rules, ()))
             body += ["", "", *(self._class(entry) if isinstance(entry, ClassFace) else self._function(entry))]
         if self._unused:
@@ -204,7 +208,7 @@ class Writer:
         elif item is not None:
             how, end = "_iterate", f" -> SyncIterator[{item}]:"
         else:
-            how = "_wait" if isinstance(node, ast.AsyncFunctionDef) else ""
+            how = self._waiting(face, node) if isinstance(node, ast.AsyncFunctionDef) else ""
         self._need_typed(face, source, {*names_in(node), *re.findall(r"Sync\w+", end)} - {*_ITERATORS})
         lines = ["    @property"] if is_named(node, "property") else []
         name = "close" if node.name == "aclose" else node.name
@@ -235,6 +239,13 @@ class Writer:
             return [*lines, line]
         last = f"        {give}self.{how}(waiting)" if how else f"        {give}waiting"
         return [*lines, _wrapped(f"waiting = self._async.{node.name}", arguments, "", 8), *deletion, last]
+
+    def _waiting(self, face: ClassFace, node: Function) -> str:
+        for rules, names, how in (("patient", face.patient, "_wait_out"), ("once", face.once, "_wait_once")):
+            if node.name in names:
+                self._unused.discard((face.name, rules, node.name))
+                return how
+        return "_wait"
 
     def _listing(self, source: Source, name: str) -> list[str]:
         node = source.function(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -32,8 +33,10 @@ class UserInfo:
     """The whole answer."""
 
     email: str | None = None
+    """The address, if it is one that nobody takes for another: one ``@``, and no character that only looks like others (WS-9)."""
+
     email_verified: bool = False
-    """The provider says that the address is the user's. Anything but a JSON ``true`` is a no (ID-18)."""
+    """The provider says that :attr:`email` is the user's. Anything but a JSON ``true`` is a no (ID-18)."""
 
     name: str | None = None
     picture: str | None = None
@@ -107,11 +110,13 @@ def _read_userinfo(claims: dict[str, Any], quirks: Quirks, expected_subject: str
         return "the user's identifier is too long"
     if expected_subject is not None and expected_subject not in (subject, claims.get("sub")):
         return "it is about another user than the ID token (OpenID Connect Core section 5.3.2)"
+    email = _address(_text(claims, mapping.email))
+    is_verified = mapping.email_verified is not None and find_member(claims, mapping.email_verified) is True
     return UserInfo(
         subject=subject,
         claims=MappingProxyType(claims),
-        email=_text(claims, mapping.email),
-        email_verified=mapping.email_verified is not None and find_member(claims, mapping.email_verified) is True,
+        email=email,
+        email_verified=is_verified and email is not None,
         name=next((text for text in (_text(claims, path) for path in mapping.name) if text is not None), None),
         picture=_text(claims, mapping.picture),
     )
@@ -122,6 +127,17 @@ def _identifier(value: object) -> str | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) and value else None
+
+
+def _address(text: str | None) -> str | None:
+    """An address that can be compared, and whose domain is what follows its ``@`` (WS-9).
+
+    A fullwidth at sign and other compatibility characters are refused, not replaced: another mailbox must not become this one.
+    """
+    normal = unicodedata.normalize("NFKC", text or "")
+    local, _, domain = normal.partition("@")
+    is_plain = normal.isprintable() and " " not in normal and normal == unicodedata.normalize("NFC", text or "")
+    return normal if local and domain and "@" not in domain and is_plain else None
 
 
 def _text(claims: Mapping[str, Any], path: Path | None) -> str | None:

@@ -31,7 +31,8 @@ class TokenMiddleware:
     The token goes to the origins named and nowhere else: aiohttp runs its middlewares again for each redirect, and neither a redirect to another
     origin nor one that comes from there is sent the token. An answer 401 with ``invalid_token`` makes it refresh the token, once for all that were
     refused the same one, and send the request again, once, if its body can be sent twice. A request with an ``Authorization`` header of its own is
-    left alone. A middleware around this one has to call it in the task it is called in itself: by that context a redirect is known for one.
+    left alone. A middleware around this one has to call it in the task it is called in itself: by that context a redirect is known for one. One
+    that a stranger sends and nobody follows (``allow_redirects=False``) is taken to be followed by the next request, if that is to the same URL.
 
     :param client: an :class:`~pauth.OAuth2Client`.
     :param origins: such as ``"https://api.example"``, or several.

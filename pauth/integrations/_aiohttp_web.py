@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from aiohttp import web
@@ -17,7 +17,7 @@ from pauth.integrations._web import MAX_FORM, WebLoginBase
 
 __all__ = ["WebLogin"]
 
-_CALLBACKS: Final = web.AppKey("pauth_callbacks", dict[str, object])
+_CALLBACKS: Final = web.AppKey("pauth_callbacks", dict[str, Any])
 
 
 class WebLogin(WebLoginBase[web.Request, web.Response]):
@@ -42,14 +42,17 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
     :param extra_params: more parameters for the provider, such as ``prompt``.
     :param current_user: given a request, the id of the user whom the *application* has logged in, or ``None``. With it there is no session here
         and no logout: a login adds the provider's account to that user's. Without it whom the provider names is logged in, by a cookie.
-    :param on_login: ``await on_login(request, login)`` before a browser is let in; raise :class:`LoginRefused` to keep it out.
-    :param after_login: where a login without ``next`` ends: a path of this site.
+    :param on_login: ``await on_login(request, login)`` before a browser is let in; raise :class:`LoginRefused` to keep it out. A :class:`PAuthError`
+        shows the page that other failures do, any other exception is the framework's to answer.
+    :param on_disconnect: ``await on_disconnect(request, user_id)`` before the user's tokens are given up; raise :class:`DisconnectRefused` to keep
+        them, where the account is the user's last way in. Other exceptions are taken as those of ``on_login``.
+    :param after_login: where a login without ``next`` ends: a path of this site, as browsers see it.
     :param after_logout: where logging out and disconnecting end.
     :param session_lifetime: seconds until a session ends by itself.
     :param starts_per_minute: how many logins one address may start; ``None`` for any number. Each is a row in the store for ten minutes.
     :param form_post: the provider posts the callback (``response_mode=form_post``), as Apple does. With ``current_user`` the application's own
         session cookie has to be ``SameSite=None`` then: browsers leave others out where another site posts.
-    :param prefix: where the routes stand in the application, if a proxy in front of it changes paths.
+    :param prefix: where the routes stand in the application, if a proxy in front of it changes paths, or it is mounted in another one.
     :param clock: where the time comes from, for tests.
     :raises ConfigurationError: an option is unusable.
     """
@@ -70,6 +73,7 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
         In it ``request.app`` is not your application: hooks find what is in yours in ``request.config_dict``.
         """
         app = web.Application()
+        app[_CALLBACKS] = {self._routes.callback: self}
         self._add_routes(app, self._routes.prefix)
         return app
 
@@ -107,7 +111,7 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
         """
         token = await self._token_or_error(request)
         if isinstance(token, ReauthorizationRequired):
-            here = request.rel_url.raw_path_qs if request.method == "GET" else ""
+            here = self._routes.for_browsers(request.rel_url.raw_path_qs) if request.method == "GET" else ""
             raise web.HTTPSeeOther(URL(self.login_url(here), encoded=True), headers={"Cache-Control": "no-store"})
         if isinstance(token, PAuthError):
             raise _refusal(token)
@@ -129,6 +133,14 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
             if len(body) > MAX_FORM:
                 return None
         return bytes(body)
+
+    def _logins(self, request: web.Request) -> Iterator[WebLoginBase[Any, Any]]:
+        waiting = list(request.match_info.apps[:1])
+        while waiting:
+            app = waiting.pop()
+            if _CALLBACKS in app:
+                yield from app[_CALLBACKS].values()
+            waiting += [inner for resource in app.router.resources() if isinstance(inner := resource.get_info().get("app"), web.Application)]
 
     def _response(self, reply: Reply) -> web.Response:
         return web.Response(status=reply.status, headers=CIMultiDict(reply.headers), body=reply.body.encode())

@@ -23,7 +23,7 @@ from pauth.integrations._routes import Routes
 from pauth.integrations._sessions import Sessions, Visitor
 from pauth.secret import Secret
 
-__all__ = ["LoginFlow", "LoginRefused", "Visit"]
+__all__ = ["DisconnectRefused", "LoginFlow", "LoginRefused", "Visit"]
 
 _log = logging.getLogger("pauth.integrations")
 
@@ -32,6 +32,10 @@ _START_AGAIN: Final = "Please start again."
 
 class LoginRefused(Exception):
     """Raised by ``on_login`` to keep somebody out. Its text is shown to them. Their tokens stay stored, unless ``on_login`` revokes them."""
+
+
+class DisconnectRefused(Exception):
+    """Raised by ``on_disconnect`` where an account has to stay, as it is the last way in. Its text is shown to the user. Nothing was revoked."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -199,6 +203,8 @@ class LoginFlow:
                 await on_login(login)
             except LoginRefused as refused:
                 return self._problem(Problem(403, "Not allowed", str(refused))).with_cookies(over)
+            except PAuthError as error:  # what it asked the provider or the store; anything else is for the framework to log
+                return self._failed(error).with_cookies(over)
         reply = redirect(attempt.next_path).with_cookies(over)
         return reply if self._connects else reply.with_cookies(self._sessions.begin(login.user_id))
 
@@ -222,14 +228,18 @@ class LoginFlow:
             return self._foreign_form()
         return self._goodbye(visit)
 
-    async def disconnect(self, visit: Visit, visitor: Visitor | None) -> Reply:
+    async def disconnect(self, visit: Visit, visitor: Visitor | None, on_disconnect: Callable[[str], Awaitable[None]] | None) -> Reply:
         """Revoke the user's tokens, of this provider only (WS-11), and end the session that rests on them."""
         if visitor is None:
             return redirect(self._after_logout)
         if not self._is_own_form(visit, visitor):
             return self._foreign_form()
         try:
+            if on_disconnect is not None:
+                await on_disconnect(visitor.user_id)
             await self._client.revoke(visitor.user_id)
+        except DisconnectRefused as refused:
+            return page(403, "Not disconnected", str(refused))
         except PAuthError as error:
             return self._failed(error)
         return self._goodbye(visit)

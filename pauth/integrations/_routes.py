@@ -57,6 +57,19 @@ class Routes:
         """Where the callback comes, in the application."""
         return f"{self.prefix}/{self.tail}"
 
+    def for_browsers(self, path: str, root: str = "") -> str:
+        """A path of the application, perhaps with its query, as browsers see it.
+
+        What a proxy takes away, or another application that this one is mounted in, is what the redirect URI has before ``prefix``. Where the two
+        do not end alike nobody can tell, and the path stays as it is; so does one that is whole already.
+
+        :param root: what stands in front as far as the server knows. Some have put it there (uvicorn), some have not.
+        """
+        outside = self.folder.removesuffix(self.prefix)
+        whole = path if _is_below(path, root) else root + path
+        is_whole = not self.folder.endswith(self.prefix) or _is_below(whole, outside)
+        return whole if is_whole else outside + whole.removeprefix(root)
+
     @property
     def paths(self) -> frozenset[str]:
         """All of them, for browsers."""
@@ -84,3 +97,7 @@ def routes_of(redirect_uri: str | None, prefix: str | None) -> Routes:
     if prefix is not None and not _PREFIX.fullmatch(prefix):
         raise ConfigurationError('prefix has to be a path such as "/auth", or empty')
     return Routes(redirect_uri, path[1], path[2], path[1] if prefix is None else prefix)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return f"{path.partition('?')[0]}/".startswith(f"{folder}/")

@@ -13,13 +13,13 @@ from pauth.clock import Clock, SystemClock
 from pauth.core.token import Token
 from pauth.errors import ConfigurationError, PAuthError, ReauthorizationRequired
 from pauth.integrations._cookies import CookieSealer, cookies_of
-from pauth.integrations._flow import LoginFlow, LoginRefused, Visit
+from pauth.integrations._flow import DisconnectRefused, LoginFlow, LoginRefused, Visit
 from pauth.integrations._pages import Reply, page
 from pauth.integrations._routes import routes_of
 from pauth.integrations._sessions import Visitor
 from pauth.storage.keys import Keyring, KeySource, conceal
 
-__all__ = ["MAX_FORM", "CurrentUser", "LoginRefused", "OnLogin", "Route", "WebLoginBase"]
+__all__ = ["MAX_FORM", "CurrentUser", "DisconnectRefused", "LoginRefused", "OnDisconnect", "OnLogin", "Route", "WebLoginBase"]
 
 MAX_FORM: Final = 64 * 1024
 """The longest form that is read, in bytes."""
@@ -31,6 +31,9 @@ CurrentUser: TypeAlias = Callable[[Any], "Awaitable[str | None] | str | None"]
 
 OnLogin: TypeAlias = Callable[[Any, Login], Awaitable[None]]
 """Called with the request and the login before the browser is let in."""
+
+OnDisconnect: TypeAlias = Callable[[Any, str], Awaitable[None]]
+"""Called with the request and the user's id before the tokens are given up."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -51,6 +54,7 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
         extra_params: Mapping[str, str] | None = None,
         current_user: CurrentUser | None = None,
         on_login: OnLogin | None = None,
+        on_disconnect: OnDisconnect | None = None,
         after_login: str = "/",
         after_logout: str = "/",
         session_lifetime: float = 86_400.0,
@@ -70,6 +74,8 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
         self._form_post = form_post
         self._current_user = current_user
         self._on_login = on_login
+        self._on_disconnect = on_disconnect
+        self._is_alone = False
         self._flow = LoginFlow(
             client,
             self._routes,
@@ -133,6 +139,10 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
         """The body; ``None`` if it is longer than :data:`MAX_FORM`."""
 
     @abstractmethod
+    def _logins(self, request: _Request) -> Iterator[WebLoginBase[Any, Any]]:
+        """Every login in the application that a request came to first, and in those that are mounted in it."""
+
+    @abstractmethod
     def _response(self, reply: Reply) -> _Response:
         """The framework's response."""
 
@@ -178,9 +188,14 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
 
     async def _post_disconnect(self, request: _Request) -> _Response:
         visit = await self._posted(request)
-        return self._response(visit if isinstance(visit, Reply) else await self._flow.disconnect(visit, await self._visitor(request)))
+        if isinstance(visit, Reply):
+            return self._response(visit)
+        on_disconnect = None if self._on_disconnect is None else partial(self._on_disconnect, request)
+        return self._response(await self._flow.disconnect(visit, await self._visitor(request), on_disconnect))
 
     def _visit(self, request: _Request, form: str = "") -> Visit:
+        if not self._is_alone:
+            self._check_alone(request)
         return Visit(
             cookies=self._cookies(request),
             query=self._query(request),
@@ -212,9 +227,17 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
         :raises ConfigurationError: another one has the same (RFC 9700 section 4.4.2.2; MX-4).
         """
         if callbacks.setdefault(self._routes.callback, self) is not self:
-            raise ConfigurationError(
-                f"two logins have their callback at {self._routes.callback}: register a redirect_uri of its own for each client, with another path"
-            )
+            raise _shared(self._routes.callback)
+
+    def _check_alone(self, request: _Request) -> None:
+        """The same once more with the first request: what is mounted is not told of the application that it is mounted in.
+
+        :raises ConfigurationError: another login has the same redirect URI.
+        """
+        redirect_uris = [each._routes.redirect_uri for each in self._logins(request) if each is not self]  # noqa: SLF001
+        if self._routes.redirect_uri in redirect_uris:
+            raise _shared(self._routes.redirect_uri)
+        self._is_alone = True
 
     async def _token_or_error(self, request: _Request) -> Token | PAuthError:
         """The token of the user whom a request comes from, or the reason for which there is none, if it is one that a browser can do something about.
@@ -230,3 +253,7 @@ class WebLoginBase(ABC, Generic[_Request, _Response]):
             if isinstance(error, ReauthorizationRequired) or error.retryable:
                 return error
             raise
+
+
+def _shared(callback: str) -> ConfigurationError:
+    return ConfigurationError(f"two logins have their callback at {callback}: register a redirect_uri of its own for each client, with another path")

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from pauth.integrations._aiohttp_client import TokenMiddleware
 from pauth.integrations._aiohttp_web import WebLogin
-from pauth.integrations._web import LoginRefused
+from pauth.integrations._web import DisconnectRefused, LoginRefused
 
-__all__ = ["LoginRefused", "TokenMiddleware", "WebLogin"]
+__all__ = ["DisconnectRefused", "LoginRefused", "TokenMiddleware", "WebLogin"]

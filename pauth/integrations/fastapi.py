@@ -12,16 +12,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import cast
+from typing import Any, Final, cast
 
 from pauth.core.token import Token
 from pauth.errors import PAuthError, ReauthorizationRequired
 from pauth.integrations._pages import CHALLENGE, Reply, problem_of
 from pauth.integrations._paths import path_with_query
-from pauth.integrations._web import MAX_FORM, LoginRefused, WebLoginBase
+from pauth.integrations._web import MAX_FORM, DisconnectRefused, LoginRefused, WebLoginBase
 
 try:
     from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
@@ -31,7 +31,10 @@ except ModuleNotFoundError:
         "pauth.integrations.fastapi needs fastapi, which is not installed: pip install 'pauth[fastapi]'", name="fastapi"
     ) from None
 
-__all__ = ["LoginRefused", "WebLogin"]
+__all__ = ["DisconnectRefused", "LoginRefused", "WebLogin"]
+
+_LOGIN: Final = "pauth_login"
+"""The attribute of a route's function that says whose it is."""
 
 
 class WebLogin(WebLoginBase[HTTPConnection, Response]):
@@ -50,14 +53,17 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
     :param extra_params: more parameters for the provider, such as ``prompt``.
     :param current_user: given a request, the id of the user whom the *application* has logged in, or ``None``. With it there is no session here
         and no logout: a login adds the provider's account to that user's. Without it whom the provider names is logged in, by a cookie.
-    :param on_login: ``await on_login(request, login)`` before a browser is let in; raise :class:`LoginRefused` to keep it out.
-    :param after_login: where a login without ``next`` ends: a path of this site.
+    :param on_login: ``await on_login(request, login)`` before a browser is let in; raise :class:`LoginRefused` to keep it out. A :class:`PAuthError`
+        shows the page that other failures do, any other exception is the framework's to answer.
+    :param on_disconnect: ``await on_disconnect(request, user_id)`` before the user's tokens are given up; raise :class:`DisconnectRefused` to keep
+        them, where the account is the user's last way in. Other exceptions are taken as those of ``on_login``.
+    :param after_login: where a login without ``next`` ends: a path of this site, as browsers see it.
     :param after_logout: where logging out and disconnecting end.
     :param session_lifetime: seconds until a session ends by itself.
     :param starts_per_minute: how many logins one address may start; ``None`` for any number. Each is a row in the store for ten minutes.
     :param form_post: the provider posts the callback (``response_mode=form_post``), as Apple does. With ``current_user`` the application's own
         session cookie has to be ``SameSite=None`` then: browsers leave others out where another site posts.
-    :param prefix: where the routes stand in the application, if a proxy in front of it changes paths.
+    :param prefix: where the routes stand in the application, if a proxy in front of it changes paths, or it is mounted in another one.
     :param clock: where the time comes from, for tests.
     :raises ConfigurationError: an option is unusable.
     """
@@ -67,7 +73,7 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
         """The routes, for ``app.include_router(login.router)``. They are not in the OpenAPI schema."""
         router = APIRouter(include_in_schema=False, lifespan=self._lifespan)
         for method, path, handler in self._table():
-            router.add_api_route(path, _endpoint(handler), methods=[method], response_model=None)
+            router.add_api_route(path, _endpoint(handler, self), methods=[method], response_model=None)
         return router
 
     async def user_or_none(self, request: HTTPConnection) -> str | None:
@@ -96,6 +102,7 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
         token = await self._token_or_error(request)
         if isinstance(token, ReauthorizationRequired):
             here = path_with_query(request.scope["path"], self._query(request)) if request.scope.get("method") == "GET" else ""
+            here = self._routes.for_browsers(here, _root(request)) if here else ""
             raise HTTPException(303, headers={"Location": self.login_url(here), "Cache-Control": "no-store"})
         if isinstance(token, PAuthError):
             raise _refusal(token)
@@ -133,6 +140,17 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
                 return None
         return bytes(body)
 
+    def _logins(self, request: HTTPConnection) -> Iterator[WebLoginBase[Any, Any]]:
+        waiting = list(request.scope["router"].routes)
+        while waiting:
+            route = waiting.pop()
+            login = getattr(getattr(route, "endpoint", None), _LOGIN, None)
+            if isinstance(login, WebLogin):
+                yield login
+            # What is mounted, and a router that FastAPI keeps whole; older versions copy its routes.
+            inside = getattr(route, "original_router", route)
+            waiting += getattr(inside, "routes", None) or ()
+
     def _response(self, reply: Reply) -> Response:
         response = Response(reply.body, reply.status)
         for name, value in reply.headers:
@@ -140,11 +158,18 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
         return response
 
 
-def _endpoint(handler: Callable[[HTTPConnection], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(handler: Callable[[HTTPConnection], Awaitable[Response]], login: WebLogin) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
         return await handler(request)
 
+    setattr(endpoint, _LOGIN, login)
     return endpoint
+
+
+def _root(request: HTTPConnection) -> str:
+    """The ``root_path`` that the server or the application was told of, without what applications are mounted at."""
+    root: str = request.scope.get("app_root_path", request.scope.get("root_path", ""))
+    return path_with_query(root.rstrip("/"), "")
 
 
 def _refusal(error: PAuthError) -> HTTPException:

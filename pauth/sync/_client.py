@@ -180,7 +180,7 @@ class SyncOAuth2Client(Face[OAuth2Client]):
         """
         waiting = self._async.handle_callback(callback, user_id=user_id, session_id=session_id)
         del callback, session_id  # SH-5
-        return self._wait(waiting)
+        return self._wait_once(waiting)
 
     def exchange_code(
         self, code: str | Secret, state: str | Secret, *, user_id: str | None = None, session_id: str | None = None, iss: str | None = None
@@ -191,7 +191,7 @@ class SyncOAuth2Client(Face[OAuth2Client]):
         """
         waiting = self._async.exchange_code(code, state, user_id=user_id, session_id=session_id, iss=iss)
         del code, state, session_id  # SH-5
-        return self._wait(waiting)
+        return self._wait_once(waiting)
 
     def start_device_login(self, *, scope: Sequence[str] | None = None, user_id: str | None = None, resource: Sequence[str] = ()) -> DeviceLogin:
         """Begin a login on another device (RFC 8628): show the user where to go and the code, then call :meth:`complete_device_login`.
@@ -211,7 +211,7 @@ class SyncOAuth2Client(Face[OAuth2Client]):
         :raises InvalidStateError: this login is not pending in this client.
         :raises PAuthError: as :meth:`handle_callback`.
         """
-        return self._wait(self._async.complete_device_login(login, user_id=user_id))
+        return self._wait_out(self._async.complete_device_login(login, user_id=user_id))
 
     def get_token(self, user_id: str) -> Token:
         """A valid token of the user: the stored one, or a refreshed one, which is stored before it is given.

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Final, Generic, NoReturn, Self, TypeVar, cast
 
 from pauth.clock import Clock
-from pauth.errors import ConfigurationError
+from pauth.errors import ConfigurationError, DeadlineExceeded, Remedy
 from pauth.secret import Secret
 from pauth.storage.adapters import coordinated
 from pauth.storage.base import AsyncTokenStorage, BaseTokenStorage, CoordinatedTokenStorage
@@ -88,6 +88,22 @@ class Face(Generic[A_co]):
 
     def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return _portal.current_for(coroutine).call(coroutine, self._deadline)
+
+    def _wait_out(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """For what ends by itself, and would be lost if it was given up before: a login on another device lasts as long as its code."""
+        return wait(coroutine)
+
+    def _wait_once(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """For what serves once: whoever gives up at the deadline must not be told to try the same again."""
+        try:
+            return self._wait(coroutine)
+        except DeadlineExceeded as error:
+            error.remedy = Remedy.LOG_IN_AGAIN
+            error.message = (
+                f"{error.message.partition(';')[0]}; this callback cannot be used again: what was begun may still be completed, or start again"
+            )
+            error.args = (error.message,)
+            raise
 
     def _soon(self, call: Callable[[], object]) -> None:
         _portal.current().soon(call)

@@ -204,8 +204,9 @@ class Portal:
         if _ended:
             raise ConfigurationError(_ENDING)
         with suppress(RuntimeError):
-            asyncio.get_running_loop()
-            _warn()
+            # gevent's greenlets share a thread and its running loop, which may be this one; the caller's greenlet is another, as was just seen.
+            if asyncio.get_running_loop() is not self._loop:
+                _warn()
 
     def _give_up(self, call: _Call[Any]) -> None:
         try:

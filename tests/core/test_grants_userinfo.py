@@ -62,6 +62,50 @@ def test_id18_a_provider_that_does_not_vouch() -> None:
     assert parsed(answer(CLAIMS), Quirks(userinfo=UserInfoMapping(email_verified=None))).email_verified is False
 
 
+@pytest.mark.parametrize("address", ["alice@app.example", "O'Neil+x@app.example", "Zoë@exämple.example", "ALICE@App.Example", "a@b"])
+def test_ws9_an_address_is_kept(address: str) -> None:
+    info = parsed(answer({**CLAIMS, "email": address}))
+    assert (info.email, info.email_verified) == (address, True)
+
+
+def test_ws9_two_spellings_of_one_address_are_one() -> None:
+    assert parsed(answer({**CLAIMS, "email": "Zoe\u0308@app.example"})).email == "Zo\u00eb@app.example"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "a\uff20evil",  # a fullwidth @
+        "a\ufe6bevil",  # a small one
+        "a@evil.example\uff20app.example",
+        "a@b@c",
+        "a@evil.example@app.example",
+        '"a@evil.example"@app.example',
+        "a",
+        "@app.example",
+        "a@",
+        "@",
+        "a b@app.example",
+        "a@evil.example @app.example",
+        " a@app.example",
+        "a@app.example\n",
+        "a@evil.example\r\nBcc: b@app.example",
+        "a\x00@app.example",
+        "a\u200b@app.example",  # seen by nobody
+        "a\u202eb@app.example",  # turns the rest round
+        "a\u00a0@app.example",
+        "\ufb01n@app.example",  # the ligature fi: another mailbox than fin
+        "a@\uff41pp.example",  # a fullwidth a
+        "a@app\uff0eexample",  # a fullwidth dot
+        "\u2100@app.example",
+    ],
+)
+def test_ws9_an_address_that_could_be_taken_for_another_is_none(address: str) -> None:
+    """It is in the claims, for who knows what to do with it."""
+    info = parsed(answer({**CLAIMS, "email": address}))
+    assert (info.email, info.email_verified, info.claims["email"]) == (None, False, address)
+
+
 @pytest.mark.parametrize("value", [5, "", None, ["x"], {"x": "y"}, True])
 def test_texts_that_are_none(value: object) -> None:
     info = parsed(answer({"sub": "alice", "email": value, "name": value, "picture": value}))

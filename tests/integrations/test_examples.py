@@ -24,6 +24,8 @@ from tests.support.canary_plugin import Canary
 from tests.support.chromium import Chromium, find_chromium
 from tests.support.servers import RealServer, ServerMissing
 
+expect.set_options(timeout=60_000)  # milliseconds: a browser that has just started, beside other work, is slow
+
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 CALLBACK = f"{HOST}/callback"
 SECRET = "CANARY-example"

@@ -143,7 +143,7 @@ async def test_on_login_may_look_and_may_refuse(sites: Sites, bench: Bench) -> N
             await client.revoke(login.user_id)
             raise in_fastapi.LoginRefused("Only <staff>, please.")
         if login.user_id == "crash":
-            raise TokenError("of the application's own making")
+            raise ZeroDivisionError
 
     browser = await sites.browser(sites.login(client, on_login=on_login))
     answer = await browser.log_in(user="mallory")
@@ -152,15 +152,37 @@ async def test_on_login_may_look_and_may_refuse(sites: Sites, bench: Bench) -> N
         await client.get_token("mallory")
     callback = await browser.start(user="crash")
     if sites.framework == "fastapi":
-        with pytest.raises(TokenError):
+        with pytest.raises(ZeroDivisionError):
             await browser.get(callback)
     else:
         assert (await browser.get(callback)).status_code == 500
     assert await browser.who() is None  # WS-7
+    assert ((await browser.get(callback)).status_code, browser.attempts()) == (400, [])  # its code was spent before
     await browser.log_in(user="alice")
     assert await browser.who() == "alice"
     assert seen == [("/auth/callback", user) for user in ("mallory", "crash", "alice")]
     assert in_aiohttp.LoginRefused is in_fastapi.LoginRefused
+
+
+@pytest.mark.parametrize(("status", "expected"), [(503, 503), (403, 500)])
+async def test_what_on_login_asks_may_fail(sites: Sites, bench: Bench, caplog: pytest.LogCaptureFixture, status: int, expected: int) -> None:
+    """AX-11, WS-7: the short page, on the URL that holds the code."""
+    client = web_client(bench)
+
+    async def on_login(request: Any, login: Login) -> None:
+        await client.get_user_info(login.user_id)
+
+    browser = await sites.browser(sites.login(client, on_login=on_login))
+    callback = await browser.start()
+    bench.server.script("userinfo", faults.status(status))
+    answer = await browser.get(callback)
+    assert (answer.status_code, browser.cookies, await browser.who()) == (expected, {}, None)
+    assert (answer.headers["cache-control"], answer.headers["referrer-policy"]) == ("no-store", "no-referrer")
+    assert ("retry-after" in answer.headers) == (expected == 503)
+    (record,) = [record for record in caplog.records if record.name == "pauth.integrations"]
+    assert "userinfo" in record.getMessage()
+    await browser.log_in()
+    assert await browser.who() == "alice"
 
 
 async def test_a_token_that_cannot_be_had(sites: Sites, bench: Bench) -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pauth import ReauthorizationRequired
+from pauth.errors import StorageUnavailable
+from pauth.integrations import aiohttp as in_aiohttp
+from pauth.integrations import fastapi as in_fastapi
 from pauth.testing import faults
 from tests.client.kit import Bench
 from tests.integrations.web_kit import HOST, Sites, web_client
@@ -104,6 +109,44 @@ async def test_disconnecting_gives_up_the_tokens_of_this_provider_only(sites: Si
     assert (await browser.get("/tokens")).json() == [None, "alice"]
 
 
+async def test_the_last_way_in_is_not_given_up_unless_the_application_lets_it(sites: Sites, bench: Bench) -> None:
+    """WS-11: it is asked before anything is revoked, and only after a form of the site's own."""
+    client = web_client(bench)
+    ways_in = {"alice": 1}
+    asked: list[tuple[str, str]] = []
+
+    async def on_disconnect(request: Any, user_id: str) -> None:
+        asked.append((request.url.path, user_id))
+        if ways_in[user_id] == 1:
+            raise in_fastapi.DisconnectRefused("Set a <password> first.")
+
+    browser = await sites.browser(sites.login(client, on_disconnect=on_disconnect))
+    await browser.log_in()
+    assert (await browser.post("/auth/disconnect", {"csrf_token": "CANARY-x"})).status_code == 403
+    assert asked == []
+    refused = await browser.press(await browser.get("/auth/disconnect"))
+    assert (refused.status_code, "Set a &lt;password&gt; first." in refused.text, refused.headers.get_list("set-cookie")) == (403, True, [])
+    assert (await browser.get("/token")).status_code == 200
+    assert bench.server.ledger.count(endpoint="revoke") == 0
+    ways_in["alice"] = 2
+    assert (await browser.press(await browser.get("/auth/disconnect"))).status_code == 303
+    assert (await browser.who(), bench.server.ledger.count(endpoint="revoke") > 0) == (None, True)
+    assert asked == [("/auth/disconnect", "alice")] * 2
+    assert in_aiohttp.DisconnectRefused is in_fastapi.DisconnectRefused
+
+
+async def test_what_on_disconnect_asks_may_fail(sites: Sites, bench: Bench) -> None:
+    """WS-7, WS-11: then nothing is given up."""
+
+    async def on_disconnect(request: Any, user_id: str) -> None:
+        raise StorageUnavailable("the application's own users cannot be had")
+
+    browser = await sites.browser(on_disconnect=on_disconnect)
+    await browser.log_in()
+    assert (await browser.press(await browser.get("/auth/disconnect"))).status_code == 503
+    assert (await browser.get("/token")).status_code == 200
+
+
 async def test_a_server_that_does_not_revoke_is_asked_again(sites: Sites, bench: Bench) -> None:
     client = web_client(bench)
     browser = await sites.browser(sites.login(client))
@@ -116,10 +159,11 @@ async def test_a_server_that_does_not_revoke_is_asked_again(sites: Sites, bench:
     assert await browser.who() is None
 
 
-async def test_a_front_channel_or_back_channel_logout_is_not_taken(sites: Sites) -> None:
-    """WS-10: nobody but the browser itself ends its session."""
+async def test_no_link_and_no_other_server_ends_a_session(sites: Sites, bench: Bench) -> None:
+    """WS-5: by what a front-channel logout or a back-channel logout would send. Neither is supported (docs/threat-model.md)."""
     browser = await sites.browser()
     await browser.log_in()
     assert (await browser.get("/auth/logout?iss=https://evil.example&sid=1")).status_code == 200
     assert (await browser.post("/auth/logout", {"logout_token": "e30.e30.x"})).status_code == 403
+    assert bench.server.ledger.count(endpoint="revoke") == 0
     assert await browser.who() == "alice"

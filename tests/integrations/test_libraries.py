@@ -230,6 +230,18 @@ async def test_a_redirect_that_is_not_followed_says_nothing_of_other_urls(client
     assert api.tokens() == [sent(token)] * 4
 
 
+async def test_a_redirect_that_is_not_followed_costs_the_next_request_to_that_url_its_token(
+    client: OAuth2Client, token: Token, api: Resource
+) -> None:
+    """RQ-2: aiohttp does not say which of the two it is, and a stranger's redirect must not bring a token along."""
+    bearer = TokenMiddleware(client, "alice", origins=api.origin)
+    async with resource("localhost") as stranger, aiohttp.ClientSession(middlewares=[bearer]) as session:
+        await session.get(URL(stranger.url(f"/go?to={quote(api.url('/there'), safe='')}"), encoded=True), allow_redirects=False)
+        for _ in range(2):
+            await session.get(api.url("/there"))
+    assert api.tokens() == [None, sent(token)]
+
+
 async def test_a_middleware_for_a_single_request(client: OAuth2Client, token: Token, api: Resource) -> None:
     async with aiohttp.ClientSession() as session:
         await session.get(api.url(), middlewares=[TokenMiddleware(client, "alice", origins=api.origin)])

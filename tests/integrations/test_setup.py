@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from aiohttp import web
+from fastapi import FastAPI
 
 from pauth import ConfigurationError, EncryptionKey, Login, MemoryTokenStorage, OAuth2Client, Providers
 from pauth.integrations import aiohttp as in_aiohttp
@@ -196,6 +197,48 @@ async def test_two_logins_cannot_share_a_callback(sites: Sites, bench: Bench) ->
     for _ in range(2):  # an application may be started again
         async with site_of(sites.framework, bench, sites.canary, login):
             pass
+
+
+MOUNTED = {"twice at one place": ("/auth", "/auth"), "beside each other": ("/a", "/b"), "one in the other": ("", "/inside/of/it")}
+
+
+@pytest.mark.parametrize("places", MOUNTED)
+async def test_two_mounted_logins_cannot_share_a_callback(sites: Sites, bench: Bench, places: str) -> None:
+    """MX-4: told with the first request, since what is mounted starts without knowing where."""
+    first, second = web_client(bench), bench.client(redirect_uri=REDIRECT_URI)
+    app: Any = FastAPI() if sites.framework == "fastapi" else web.Application()
+    logins = [sites.login(first), sites.login(second)]
+    for login, at in zip(logins, MOUNTED[places], strict=True):
+        mount(app, login, at)
+    if sites.framework == "fastapi":
+        transport: httpx.AsyncBaseTransport = httpx.ASGITransport(app)
+    else:
+        transport = Tls(await sites.stack.enter_async_context(served(app)))
+    async with httpx.AsyncClient(transport=transport, base_url=HOST) as browser:
+        at = MOUNTED[places][1]
+        path = f"{at}/auth/login" if sites.framework == "fastapi" or at != "/auth" else "/auth/login"
+        for _ in range(2):
+            if sites.framework == "fastapi":
+                with pytest.raises(ConfigurationError, match=f"two logins have their callback at {REDIRECT_URI}"):
+                    await browser.get(path)
+            else:
+                assert (await browser.get(path)).status_code == 500
+
+
+def mount(app: Any, login: Any, at: str) -> None:
+    """Mount a login in an application, which may be one that is mounted itself."""
+    if isinstance(app, FastAPI):
+        inner: Any = FastAPI()
+        inner.include_router(login.router)
+        app.mount(at, inner) if at else app.include_router(login.router)
+    elif not at:
+        login.setup(app)
+    elif at == "/auth":
+        app.add_subapp(at, login.sub_application())
+    else:
+        inner = web.Application()
+        login.setup(inner)
+        app.add_subapp(at, inner)
 
 
 async def test_a_provider_that_posts_the_callback(sites: Sites, bench: Bench) -> None:

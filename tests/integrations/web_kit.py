@@ -226,6 +226,18 @@ def _aiohttp(logins: tuple[in_aiohttp.WebLogin, ...]) -> web.Application:
     return app
 
 
+def _mounted(app: FastAPI, at: str) -> FastAPI:
+    outer = FastAPI()
+    outer.mount(at, app)
+    return outer
+
+
+def _added(app: web.Application, at: str) -> web.Application:
+    outer = web.Application()
+    outer.add_subapp(at, app)
+    return outer
+
+
 @asynccontextmanager
 async def served(app: web.Application, tls: ssl.SSLContext | None = None) -> AsyncGenerator[int, None]:
     """The port at which an application is served."""
@@ -239,15 +251,20 @@ async def served(app: web.Application, tls: ssl.SSLContext | None = None) -> Asy
 
 
 @asynccontextmanager
-async def site_of(framework: str, bench: Bench, canary: Canary, *logins: WebLogin) -> AsyncGenerator[Site, None]:
-    """An application with these logins. ``/who``, ``/user``, ``/token``, ``/page/…`` and ``/form-token`` are the first one's."""
+async def site_of(framework: str, bench: Bench, canary: Canary, *logins: WebLogin, at: str = "") -> AsyncGenerator[Site, None]:
+    """An application with these logins. ``/who``, ``/user``, ``/token``, ``/page/…`` and ``/form-token`` are the first one's.
+
+    :param at: where it is mounted in another one.
+    """
     async with AsyncExitStack() as stack:
         port = 0
         if framework == "fastapi":
             app: Any = _fastapi(logins)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            app = _mounted(app, at) if at else app
             await stack.enter_async_context(app.router.lifespan_context(app))
         else:
             app = _aiohttp(logins)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+            app = _added(app, at) if at else app
             port = await stack.enter_async_context(served(app))
         yield Site(framework, bench, app, port, canary, stack)
 

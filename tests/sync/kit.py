@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from pauth import Login, MemoryTokenStorage, SyncOAuth2Client, SyncTokenStorage
 from pauth.storage import DatabaseTokenStorage, EncryptedFileStorage
+from pauth.sync import _portal
 from pauth.testing import AuthorizationServer, Client, ManualClock
 from pauth.testing.faults import Hold, hold
 from tests.storage.kit import KEY, BlockingStorage, DictStorage
@@ -108,6 +109,18 @@ class Town:
     def environment(self, folder: Path) -> dict[str, str]:
         """What a program of ours needs to make a client of this server."""
         return {"ISSUER": self.server.issuer, "CLIENT_SECRET": CLIENT_SECRET, "FOLDER": str(folder), "PAUTH_ENCRYPTION_KEY": KEY.to_string().reveal()}
+
+
+@contextmanager
+def standing_loop() -> Generator[None, None, None]:
+    """pauth's loop stands still: what has to wait for it gets no answer."""
+    standing, go_on = threading.Event(), threading.Event()
+    _portal.current().soon(_portal._rest, standing, go_on)  # pyright: ignore[reportPrivateUsage]
+    standing.wait()
+    try:
+        yield
+    finally:
+        go_on.set()
 
 
 @dataclass

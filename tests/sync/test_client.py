@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import pytest
 
 from pauth import InvalidStateError, Login, ReauthorizationRequired, RefreshPolicy, Secret, SyncOAuth2Client, SyncTokenStorage, Token, UserInfo
 from pauth.errors import InvalidUserId
-from pauth.sync import DeadlineExceeded, _portal
+from pauth.sync import DeadlineExceeded
 from pauth.testing import faults
 from tests.client.kit import query_of
-from tests.sync.kit import CALLBACK, LIFETIME, STORAGES, Town, make_storage
+from tests.sync.kit import CALLBACK, LIFETIME, STORAGES, Town, make_storage, standing_loop
 
 SESSION = "CANARY-browser-session"
 
@@ -48,16 +47,11 @@ def test_a_token_in_memory_is_given_without_a_hop(town: Town) -> None:
     with town.client(client.token_storage) as patient:
         token = town.log_in(patient).token
         assert patient.get_token("alice") == token  # from here on it is in the memory of this process
-        standing, go_on = threading.Event(), threading.Event()
-        _portal.current().soon(_portal._rest, standing, go_on)  # pyright: ignore[reportPrivateUsage]
-        standing.wait()
-        try:
+        with standing_loop():
             assert client.get_token("alice").access_token == token.access_token
             assert client.get_token_nowait("bob") is None
             with pytest.raises(DeadlineExceeded):  # this one would have to wait
                 client.get_token("bob")
-        finally:
-            go_on.set()
 
 
 def test_a_token_of_no_user_is_asked_of_nobody(town: Town) -> None:

@@ -112,6 +112,14 @@ class Thing(Base):
         """Held for a while."""
         yield f"{key} held"
 
+    async def decide(self, answer: str) -> str:
+        """Takes long."""
+        return f"{self.name} {answer}"
+
+    async def spend(self, code: str) -> str:
+        """Serves once."""
+        return f"{self.name} {code}"
+
     async def left_out(self) -> None:
         """Without a twin."""
 
@@ -171,6 +179,8 @@ THING = ClassFace(
     name="SyncThing",
     hidden=("secret",),
     secret=("password",),
+    patient=("decide",),
+    once=("spend",),
     left_out=("left_out",),
     listings=(("pauth/things.py", "each"),),
     words=((":meth:`aclose`", ":meth:`close`"),),
@@ -263,6 +273,8 @@ def test_signatures_and_docstrings_stand_as_in_the_source(root: Path) -> None:
     assert "    def hold(self, key: str) -> SyncContext[str]:\n" in things
     assert "A thing: closed with :meth:`close`.\n\n    :param name: its name.\n    :param deadline: seconds" in things
     assert "        del code  # SH-5\n" in things
+    assert "        return self._wait_out(self._async.decide(answer))\n" in things
+    assert "        return self._wait_once(self._async.spend(code))\n" in things
     more = (root / FOLDER / "_more.py").read_text(encoding="utf-8")
     assert "    def help(self, thing: SyncThing) -> SyncThing:\n" in more
     assert "from pauth.sync._things import SyncThing\n" in more
@@ -359,6 +371,8 @@ MISTAKES: dict[str, tuple[tuple[Module, ...], tuple[str, str], str]] = {
     "a secret that is not there": (changed(secret=("gone",)), ("", ""), "'gone' in secret"),
     "a hidden argument that is not there": (changed(hidden=("gone",)), ("", ""), "'gone' in hidden"),
     "an argument that is not there": (changed(unwrapped=(("gone", "behind"),)), ("", ""), "'gone' in unwrapped"),
+    "a patient method that is not there": (changed(patient=("gone", "decide")), ("", ""), "'gone' in patient"),
+    "a method for once that is not there": (changed(once=("gone", "spend")), ("", ""), "'gone' in once"),
     "a member that is not there": (changed(left_out=("gone", "left_out")), ("", ""), "'gone' in left_out"),
     "a class that is not there": (changed(sources=(("pauth/things.py", "Gone"),)), ("", ""), "things.py has no Gone"),
     "a function that is not there": ((Module("_things.py", "", (FunctionFace("pauth/things.py", "gone"),)),), ("", ""), "things.py has no gone"),

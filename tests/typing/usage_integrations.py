@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request
 from pauth import Login, OAuth2Client, Token
 from pauth.integrations.aiohttp import LoginRefused, TokenMiddleware
 from pauth.integrations.aiohttp import WebLogin as AiohttpLogin
-from pauth.integrations.fastapi import WebLogin
+from pauth.integrations.fastapi import DisconnectRefused, WebLogin
 from pauth.integrations.httpx import SyncTokenAuth, TokenAuth
 from pauth.integrations.requests import TokenAuth as RequestsAuth
 from tests.integrations.sources import BlockingSource
@@ -28,8 +28,13 @@ async def staff(request: Request, login: Login) -> None:
         raise LoginRefused(request.url.path)
 
 
+async def keep(request: Request, user_id: str) -> None:
+    if user_id == "ann":
+        raise DisconnectRefused(request.url.path)
+
+
 def in_fastapi(client: OAuth2Client) -> None:
-    login = WebLogin(client, scope=["openid"], current_user=known, on_login=staff, after_login="/account", starts_per_minute=None)
+    login = WebLogin(client, scope=["openid"], current_user=known, on_login=staff, on_disconnect=keep, after_login="/account", starts_per_minute=None)
     app = FastAPI()
     app.include_router(login.router)
     assert_type(login.router, APIRouter)
