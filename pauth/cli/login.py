@@ -24,7 +24,7 @@ from pauth.cli.settings import normal_name
 from pauth.cli.store import place_of
 from pauth.cli.target import MAX_SECRET, Said, checked_secret, client_of, preset_named, read_secret_file, server_of, settled, user_of
 from pauth.client import OAuth2Client
-from pauth.errors import AuthorizationError, ConfigurationError
+from pauth.errors import AuthorizationError, ConfigurationError, RecordUnreadable
 from pauth.login import Login
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
@@ -153,7 +153,11 @@ def _known(given: Given, name: str, said: Said) -> KnownLogin:
     """What is meant, as far as it is known; where nothing is stored yet, nothing is made for asking."""
 
     async def look(storage: CoordinatedTokenStorage) -> KnownLogin | None:
-        return await find_login(storage, name)
+        try:
+            return await find_login(storage, name)
+        except RecordUnreadable:  # to log in under its name is how it is mended
+            given.output.tell(f"What was kept of the login {name!r} cannot be read; this login takes its place.")
+            return None
 
     there = place_of(given.config, given.storage).is_there
     return settled(name, given.config, given.run(look) if there else None, said)

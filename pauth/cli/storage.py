@@ -13,6 +13,7 @@ import click
 from pauth.cli.bench import measure_storage
 from pauth.cli.common import Given, common_options, run_on
 from pauth.cli.keys import ENVIRONMENT, KeyPlace, read_keys, save_keys
+from pauth.cli.logins import read_login
 from pauth.cli.output import FAILED, table
 from pauth.cli.settings import LOGINS
 from pauth.cli.store import key_place_of, open_place, place_of, target_of
@@ -233,11 +234,14 @@ async def _checked(given: Given, storage: CoordinatedTokenStorage) -> _Checked:
 def _problem(key: RecordKey, record: Record | PAuthError | None) -> str | None:
     if isinstance(record, PAuthError):
         return str(record)
-    if record is not None and key.namespace != LOGINS:
+    if record is not None:
         try:
-            read_grant(record.tokens)
+            if key.namespace == LOGINS:
+                read_login(record)
+            else:
+                read_grant(record.tokens)
         except PAuthError as error:
-            return str(error)
+            return f"what is kept of this login: {error}" if key.namespace == LOGINS else str(error)
     return None
 
 
