@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
@@ -20,7 +22,18 @@ from pauth.providers import Providers
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
 
-__all__ = ["Given", "PauthGroup", "common_options", "complete_login", "login_argument", "not_empty", "run_on", "user_option"]
+__all__ = [
+    "Given",
+    "Number",
+    "PauthGroup",
+    "common_options",
+    "complete_login",
+    "login_argument",
+    "not_empty",
+    "run_on",
+    "unless_ended",
+    "user_option",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,6 +83,46 @@ def run_on(storage: CoordinatedTokenStorage, work: Callable[[CoordinatedTokenSto
             return await work(storage)
 
     return asyncio.run(session())
+
+
+async def unless_ended(work: Awaitable[R]) -> R:
+    """What ``work`` gives. SIGTERM and SIGHUP, whose own way ends a process where it stands, cancel it as Ctrl-C does: it cleans up.
+
+    :raises click.Abort: it was ended so.
+    """
+    loop, task, ended = asyncio.get_running_loop(), asyncio.current_task(), False
+
+    def end() -> None:
+        nonlocal ended
+        if not ended and task is not None:  # a second one must not end the cleaning
+            ended = True
+            task.cancel()
+
+    for name in ("SIGTERM", "SIGHUP"):
+        with suppress(AttributeError, NotImplementedError):  # Windows
+            number = getattr(signal, name)
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+                loop.add_signal_handler(number, end)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+    raise click.Abort
+
+
+class Number(click.FloatRange):
+    """A number within bounds. Of ``nan`` click says that it is within all, since it is beyond none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number that a text is.
+
+        :raises click.BadParameter: it is none, or out of bounds.
+        """
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 def not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

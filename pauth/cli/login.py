@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 
 from pauth.cli.browser import open_browser
-from pauth.cli.common import Given, common_options, login_argument, not_empty, user_option
+from pauth.cli.common import Given, Number, common_options, login_argument, not_empty, user_option
 from pauth.cli.logins import KnownLogin, find_login, keep_login
 from pauth.cli.loopback import DEFAULT_REDIRECT_URI, Listener, bind
 from pauth.cli.output import Output, lifetime, moment
@@ -53,7 +53,7 @@ _PATIENCE = 600.0
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(1, 3600),
+    type=Number(1, 3600),
     help=f"Seconds to wait for the user.  [default: {_PATIENCE:.0f}; with --device, as long as the provider lets the code live]",
 )
 @common_options

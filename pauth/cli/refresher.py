@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pauth.cli.common import Given, common_options, complete_login, not_empty
+from pauth.cli.common import Given, Number, common_options, complete_login, not_empty
 from pauth.cli.logins import all_logins
 from pauth.cli.output import FAILED
 from pauth.cli.settings import normal_name
@@ -33,8 +33,8 @@ def _none_empty(context: click.Context, parameter: click.Parameter, values: tupl
 @click.command(short_help="Keep tokens fresh, for as long as it runs.")
 @click.argument("names", nargs=-1, metavar="[LOGIN]...", callback=_none_empty, shell_complete=complete_login)
 @click.option("--once", is_flag=True, help="Go through what is due once, and end.")
-@click.option("--interval", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds from one scan to the next.")
-@click.option("--rate", type=click.FloatRange(0.01, 100_000), help="Refreshes a second at one provider, at most.  [default: as many as go]")
+@click.option("--interval", type=Number(1, 86_400), default=60.0, show_default=True, help="Seconds from one scan to the next.")
+@click.option("--rate", type=Number(0.01, 100_000), help="Refreshes a second at one provider, at most.  [default: as many as go]")
 @click.option("--concurrency", type=click.IntRange(1, 10_000), default=64, show_default=True, help="Refreshes that are under way at once, at most.")
 @common_options
 def refresher(given: Given, *, names: tuple[str, ...], once: bool, interval: float, rate: float | None, concurrency: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from pauth.cli.bench import measure_storage
-from pauth.cli.common import Given, common_options, run_on
+from pauth.cli.common import Given, Number, common_options, run_on, unless_ended
 from pauth.cli.keys import ENVIRONMENT, KeyPlace, read_keys, save_keys
 from pauth.cli.logins import read_login
 from pauth.cli.output import FAILED, table
@@ -47,18 +47,19 @@ def storage() -> None:
 
 
 @storage.command(short_help="Measure how fast the storage is, from here.")
-@click.option("--seconds", type=click.FloatRange(0.01, 600), default=2.0, show_default=True, help="How long to measure each line.")
+@click.option("--seconds", type=Number(0.01, 600), default=2.0, show_default=True, help="How long to measure each line.")
 @click.option("--tasks", type=click.IntRange(1, 10_000), multiple=True, default=(1, 64), show_default=True, help="How many ask at once.")
 @common_options
 def bench(given: Given, *, seconds: float, tasks: tuple[int, ...]) -> None:
     """Measure how fast the storage saves and gets tokens, from here.
 
-    It writes records of users that nobody has, and deletes them.
+    It writes records of users that nobody has, and deletes them; also when it is interrupted, by Ctrl-C, SIGTERM or SIGHUP. What one that was killed
+    has left behind, the next one deletes.
     """
     place = place_of(given.config, given.storage)
 
     with given.output.progress("measuring") as tell:
-        results = given.run(lambda opened: measure_storage(opened, seconds=seconds, tasks=tasks, on_progress=tell), makes=True)
+        results = given.run(lambda opened: unless_ended(measure_storage(opened, seconds=seconds, tasks=tasks, on_progress=tell)), makes=True)
     rows = [
         (each.operation, str(each.tasks), f"{each.p50:.3f}", f"{each.p95:.3f}", f"{each.p99:.3f}", f"{each.per_second:,.0f}", f"{each.calls:,}")
         for each in results

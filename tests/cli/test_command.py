@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from pauth import ConfigurationError, Providers, ProviderUnavailable, ReauthorizationRequired, Remedy, __version__
 from pauth.cli import main
 from pauth.cli.app import COMMANDS, app
+from pauth.cli.common import Number
 from pauth.cli.demo import DemoFailed
 from pauth.cli.output import Output
 from pauth.errors import PAuthError
@@ -85,6 +86,29 @@ def test_wrong_usage(arguments: list[str]) -> None:
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 2
     assert "Usage: " in result.output
+
+
+@pytest.mark.parametrize("number", ["nan", "NaN", "-nan", "inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["storage", "bench", "--seconds"], ["login", "github", "--timeout"], ["refresher", "--interval"], ["refresher", "--rate"]],
+)
+def test_what_is_no_number(home: Home, arguments: list[str], number: str) -> None:
+    """`nan` is beyond no bound, and a wait of so many seconds never ends."""
+    assert home.run(*arguments, number).code == 2
+
+
+def test_every_number_is_checked_so() -> None:
+    def numbers(command: click.Command) -> list[object]:
+        inner = list(command.commands.values()) if isinstance(command, click.Group) else []
+        found = [each for name in inner for each in numbers(name)]
+        kinds = (click.FloatRange, click.types.FloatParamType)
+        return [*found, *(option.type for option in command.params if isinstance(option.type, kinds))]
+
+    context = click.Context(app)
+    found = [each for name in COMMANDS if (command := app.get_command(context, name)) is not None for each in numbers(command)]
+    assert [each for each in found if not isinstance(each, Number)] == []
+    assert len(found) == 4
 
 
 @pytest.mark.parametrize("library", ["click", "rich"])
