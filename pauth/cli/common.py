@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
 import math
 import signal
@@ -28,6 +29,7 @@ __all__ = [
     "PauthGroup",
     "common_options",
     "complete_login",
+    "json_option",
     "login_argument",
     "not_empty",
     "run_on",
@@ -39,6 +41,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _JSON: Final = "pauth.as_json"
+_JSON_IN_LINE: Final = "pauth.json_in_line"
+
+
+def _told_how(context: click.Context, parameter: click.Parameter, as_json: bool) -> bool:  # noqa: FBT001  # click's signature
+    """Keep for errors how they are to be printed."""
+    del parameter
+    context.find_root().meta[_JSON] = as_json
+    return as_json
+
+
+json_option: Final = click.option("--json", "as_json", is_flag=True, callback=_told_how, help="Print JSON, for programs.")
 
 
 class Given:
@@ -139,7 +152,7 @@ def not_empty(context: click.Context, parameter: click.Parameter, value: str | N
 def common_options(command: Callable[Concatenate[Given, P], R]) -> Callable[P, R]:
     """Give a command the options that all have."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+    @json_option
     @click.option(
         "--config", "config_path", type=click.Path(dir_okay=False), callback=not_empty, help="Use this file instead of the user's own pauth.toml."
     )
@@ -148,7 +161,6 @@ def common_options(command: Callable[Concatenate[Given, P], R]) -> Callable[P, R
     @functools.wraps(command)
     def with_options(*arguments: P.args, **options: P.kwargs) -> R:
         as_json, verbose = bool(options.pop("as_json")), options.pop("verbose")
-        click.get_current_context().find_root().meta[_JSON] = as_json
         if verbose:
             logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
         config_path, storage = options.pop("config_path"), options.pop("storage")
@@ -209,6 +221,21 @@ user_option: Final = click.option(
 class PauthGroup(click.Group):
     """The command ``pauth``: errors of pauth end it with a line and the exit code that belongs to them."""
 
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        """The context of a run. What is wrong with the command line is told as JSON if that has ``--json`` in it, understood or not."""
+        wants_json = "--json" in itertools.takewhile(lambda each: each != "--", args)
+        try:
+            context = super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            if not wants_json:
+                raise
+            Output(as_json=True).usage_error(error)
+            code = error.exit_code
+        else:
+            context.meta[_JSON_IN_LINE] = wants_json
+            return context
+        raise click.exceptions.Exit(code)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""
         code = INTERRUPTED
@@ -217,6 +244,11 @@ class PauthGroup(click.Group):
         except PAuthError as error:
             Output(as_json=ctx.find_root().meta.get(_JSON, False)).error(error)
             code = exit_code_of(error)
+        except click.ClickException as error:
+            if not ctx.meta[_JSON_IN_LINE]:
+                raise
+            Output(as_json=True).usage_error(error)
+            code = error.exit_code
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted.", err=True)
         return ctx.exit(code)
