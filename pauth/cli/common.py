@@ -32,6 +32,7 @@ __all__ = [
     "json_option",
     "login_argument",
     "not_empty",
+    "nothing_at",
     "run_on",
     "unless_ended",
     "user_option",
@@ -84,8 +85,13 @@ class Given:
         """
         place = place_of(self.config, self.storage)
         if not place.is_there:
-            raise ReauthorizationRequired("there is no login yet: pauth login PROVIDER", reason="not_logged_in")
+            raise ReauthorizationRequired(nothing_at(place), reason="not_logged_in")
         return place
+
+
+def nothing_at(place: Place) -> str:
+    """What there is to say of a storage that is not there; of one that was named, where it was looked for, since the name may be wrong."""
+    return "there is no login yet: pauth login PROVIDER" + ("" if place.url is None else f" (there is no storage at {place.name})")
 
 
 def run_on(storage: CoordinatedTokenStorage, work: Callable[[CoordinatedTokenStorage], Awaitable[R]]) -> R:

@@ -103,7 +103,7 @@ def login(
         raise click.UsageError("a profile of pauth.toml is a name already; --user keeps the tokens of another account beside it")
     target = _known(given, kept_as, said)
     server_of(target)  # before anything is asked or made
-    target = _asked_for(target, public=public or _is_public(given, kept_as))
+    target = _asked_for(target)
     with ExitStack() as stack:
         place: tuple[str, Sequence[socket.socket]] | None = None
         if not device:
@@ -144,11 +144,6 @@ def _given_secret(*, from_stdin: bool, file: str | None) -> Secret | None:
     return None if file is None else read_secret_file(file)
 
 
-def _is_public(given: Given, name: str) -> bool:
-    profile = given.config.profiles.get(name)
-    return profile is not None and profile.public
-
-
 def _known(given: Given, name: str, said: Said) -> KnownLogin:
     """What is meant, as far as it is known; where nothing is stored yet, nothing is made for asking."""
 
@@ -163,7 +158,7 @@ def _known(given: Given, name: str, said: Said) -> KnownLogin:
     return settled(name, given.config, given.run(look) if there else None, said)
 
 
-def _asked_for(target: KnownLogin, *, public: bool) -> KnownLogin:
+def _asked_for(target: KnownLogin) -> KnownLogin:
     """The same with what is still missing, which a person is asked for; hidden where it is a secret (NA-10)."""
     preset = preset_named(target.provider)
     where = "" if preset is None else f" ({preset.docs_url})"
@@ -171,9 +166,9 @@ def _asked_for(target: KnownLogin, *, public: bool) -> KnownLogin:
         if not _is_asked():
             raise ConfigurationError(f"no client id is configured: register an application with the provider{where} and give --client-id")
         target = replace(target, client_id=click.prompt(f"Client id, as registered with the provider{where}", err=True).strip())
-    if target.client_secret is None and not public and _is_asked():
+    if target.client_secret is None and not target.public and _is_asked():
         secret = Secret(click.prompt("Client secret; leave it empty for a public client", hide_input=True, default="", show_default=False, err=True))
-        target = replace(target, client_secret=secret or None)
+        target = replace(target, client_secret=secret or None, public=not secret)
     return target
 
 

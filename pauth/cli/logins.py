@@ -35,6 +35,9 @@ class KnownLogin:
     """Where its tokens are (:attr:`.OAuth2Client.namespace`)."""
 
     client_secret: Secret | None = None
+    public: bool = False
+    """It has no secret, and nobody is asked for one."""
+
     client_auth: str | None = None
     scopes: tuple[str, ...] | None = None
     redirect_uri: str | None = None
@@ -113,6 +116,7 @@ def _members(login: KnownLogin) -> dict[str, Any]:
         "client_id": login.client_id,
         "namespace": login.namespace,
         "client_secret": None if login.client_secret is None else login.client_secret.reveal(),
+        "public": login.public or None,
         "client_auth": login.client_auth,
         "scopes": None if login.scopes is None else list(login.scopes),
         "redirect_uri": login.redirect_uri,
@@ -157,8 +161,10 @@ def _read(name: str, members: Mapping[str, Any]) -> KnownLogin | None:
     needed = [texts[each] for each in ("provider", "client_id", "namespace")]
     scopes: object = members.get("scopes")
     timeout: object = members.get("timeout")
+    public: object = members.get("public", False)
     if (
         not all(needed)
+        or not isinstance(public, bool)
         or not all(value is None or isinstance(value, str) for value in texts.values())
         or not (scopes is None or (isinstance(scopes, list) and all(isinstance(scope, str) for scope in cast("list[object]", scopes))))
         or not (timeout is None or type(timeout) in (int, float))
@@ -169,6 +175,7 @@ def _read(name: str, members: Mapping[str, Any]) -> KnownLogin | None:
         name=name,
         **cast("dict[str, Any]", texts),
         client_secret=None if secret is None else Secret(cast("str", secret)),
+        public=public,
         scopes=None if scopes is None else tuple(cast("list[str]", scopes)),
         timeout=cast("float | None", timeout),
     )

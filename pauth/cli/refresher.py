@@ -15,6 +15,7 @@ from pauth.cli.common import Given, Number, common_options, complete_login, not_
 from pauth.cli.logins import all_logins
 from pauth.cli.output import FAILED
 from pauth.cli.settings import normal_name
+from pauth.cli.store import place_of
 from pauth.cli.target import client_of, find_target
 from pauth.client import OAuth2Client
 from pauth.errors import ConfigurationError, PAuthError, ReauthorizationRequired
@@ -73,7 +74,8 @@ def refresher(given: Given, *, names: tuple[str, ...], once: bool, interval: flo
                 progress = keeper.progress
         return [name for name in chosen if name not in unusable], unusable, progress
 
-    done, unusable, progress = given.run(work)
+    elsewhere = place_of(given.config, given.storage).url is not None  # it may run before the program whose tokens it is to keep fresh
+    done, unusable, progress = given.run(work, makes=elsewhere)
     without = f"; logins that cannot be used: {len(unusable)}" if unusable else ""
     document: dict[str, Any] = {
         "logins": done,

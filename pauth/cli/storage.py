@@ -54,7 +54,7 @@ def bench(given: Given, *, seconds: float, tasks: tuple[int, ...]) -> None:
     """Measure how fast the storage saves and gets tokens, from here.
 
     It writes records of users that nobody has, and deletes them; also when it is interrupted, by Ctrl-C, SIGTERM or SIGHUP. What one that was killed
-    has left behind, the next one deletes.
+    has left behind, a later one deletes, from a minute after its end.
     """
     place = place_of(given.config, given.storage)
 
@@ -135,6 +135,7 @@ def rotate_keys(given: Given, *, drop_unused: bool) -> None:
     keys = None if where is None else read_keys(where)
     if where is None or keys is None:
         raise ConfigurationError("this storage has no key yet, or none that is configured here: set PAUTH_ENCRYPTION_KEYS")
+    given.existing_place()
     in_use = run_on(open_place(place, given.config, keys=keys), keys_in_use)
     if drop_unused:
         _drop_unused(given, where, keys, in_use)
