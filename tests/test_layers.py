@@ -43,6 +43,7 @@ def room(*names: str, libraries: str = "", forbidden: frozenset[str] = frozenset
 # The longest prefix that fits a module is its room.
 ROOMS = {
     "pauth": room("pauth.client", "pauth.core", "pauth.providers", "pauth.refresh", "pauth.storage", "pauth.sync"),  # each only when its name is used
+    "pauth.__main__": room("pauth.cli"),
     "pauth.errors": room(),
     "pauth.secret": room(),
     "pauth.clock": room(),

@@ -9,9 +9,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pauth.storage import CoordinatedTokenStorage, RecordKey
+from pauth.storage import CoordinatedTokenStorage, RecordKey, iter_users
 
 __all__ = ["Measured", "measure_storage"]
+
+_NAMESPACE: Final = "pauth storage bench"
+_OVERDUE: Final = 60.0
+"""Seconds after its end by which a run has deleted its records, if it lives. If one lives longer it does it no harm that another one does it."""
 
 _USERS: Final = 64
 """Users whose tokens are written and read, so that tasks do not wait for each other's record."""
@@ -54,8 +58,10 @@ async def measure_storage(
     :param on_progress: called after each line with how many there are, and how many there will be.
     :raises TokenStorageError: the storage failed. What was written is deleted as far as it lets us.
     """
-    namespace = f"pauth storage bench {secrets.token_hex(8)}"
-    keys = [RecordKey(namespace, f"user-{number}") for number in range(_USERS)]
+    await _sweep(storage)
+    ends_at = time.time() + seconds * 2 * len(tasks)
+    run = f"{ends_at + _OVERDUE:.0f} {secrets.token_hex(8)}"
+    keys = [RecordKey(_NAMESPACE, f"{run} {number}") for number in range(_USERS)]
 
     async def save(key: RecordKey) -> None:
         await storage.replace(key, _TOKENS, expected_version=None)
@@ -72,6 +78,12 @@ async def measure_storage(
     finally:
         await storage.delete_many(keys)
     return results
+
+
+async def _sweep(storage: CoordinatedTokenStorage) -> None:
+    """Delete what earlier runs have left behind that were killed: each record's user says when it is overdue."""
+    keys = [item.key async for item in iter_users(storage, _NAMESPACE)]
+    await storage.delete_many([key for key in keys if float(key.user_id.partition(" ")[0]) < time.time()])
 
 
 async def _measure(operation: str, act: Callable[[RecordKey], Awaitable[object]], keys: Sequence[RecordKey], tasks: int, seconds: float) -> Measured:

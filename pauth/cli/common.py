@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import logging
+import math
+import signal
 import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import aclosing, contextmanager, nullcontext, suppress
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 
@@ -20,12 +23,36 @@ from pauth.providers import Providers
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
 
-__all__ = ["Given", "PauthGroup", "common_options", "complete_login", "login_argument", "not_empty", "run_on", "user_option"]
+__all__ = [
+    "Given",
+    "Number",
+    "PauthGroup",
+    "common_options",
+    "complete_login",
+    "json_option",
+    "login_argument",
+    "not_empty",
+    "nothing_at",
+    "run_on",
+    "unless_ended",
+    "user_option",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _JSON: Final = "pauth.as_json"
+_JSON_IN_LINE: Final = "pauth.json_in_line"
+
+
+def _told_how(context: click.Context, parameter: click.Parameter, as_json: bool) -> bool:  # noqa: FBT001  # click's signature
+    """Keep for errors how they are to be printed."""
+    del parameter
+    context.find_root().meta[_JSON] = as_json
+    return as_json
+
+
+json_option: Final = click.option("--json", "as_json", is_flag=True, callback=_told_how, help="Print JSON, for programs.")
 
 
 class Given:
@@ -58,8 +85,13 @@ class Given:
         """
         place = place_of(self.config, self.storage)
         if not place.is_there:
-            raise ReauthorizationRequired("there is no login yet: pauth login PROVIDER", reason="not_logged_in")
+            raise ReauthorizationRequired(nothing_at(place), reason="not_logged_in")
         return place
+
+
+def nothing_at(place: Place) -> str:
+    """What there is to say of a storage that is not there; of one that was named, where it was looked for, since the name may be wrong."""
+    return "there is no login yet: pauth login PROVIDER" + ("" if place.url is None else f" (there is no storage at {place.name})")
 
 
 def run_on(storage: CoordinatedTokenStorage, work: Callable[[CoordinatedTokenStorage], Awaitable[R]]) -> R:
@@ -70,6 +102,46 @@ def run_on(storage: CoordinatedTokenStorage, work: Callable[[CoordinatedTokenSto
             return await work(storage)
 
     return asyncio.run(session())
+
+
+async def unless_ended(work: Awaitable[R]) -> R:
+    """What ``work`` gives. SIGTERM and SIGHUP, whose own way ends a process where it stands, cancel it as Ctrl-C does: it cleans up.
+
+    :raises click.Abort: it was ended so.
+    """
+    loop, task, ended = asyncio.get_running_loop(), asyncio.current_task(), False
+
+    def end() -> None:
+        nonlocal ended
+        if not ended and task is not None:  # a second one must not end the cleaning
+            ended = True
+            task.cancel()
+
+    for name in ("SIGTERM", "SIGHUP"):
+        with suppress(AttributeError, NotImplementedError):  # Windows
+            number = getattr(signal, name)
+            if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
+                loop.add_signal_handler(number, end)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if not ended:
+            raise
+    raise click.Abort
+
+
+class Number(click.FloatRange):
+    """A number within bounds. Of ``nan`` click says that it is within all, since it is beyond none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number that a text is.
+
+        :raises click.BadParameter: it is none, or out of bounds.
+        """
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
 
 
 def not_empty(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -86,7 +158,7 @@ def not_empty(context: click.Context, parameter: click.Parameter, value: str | N
 def common_options(command: Callable[Concatenate[Given, P], R]) -> Callable[P, R]:
     """Give a command the options that all have."""
 
-    @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+    @json_option
     @click.option(
         "--config", "config_path", type=click.Path(dir_okay=False), callback=not_empty, help="Use this file instead of the user's own pauth.toml."
     )
@@ -95,7 +167,6 @@ def common_options(command: Callable[Concatenate[Given, P], R]) -> Callable[P, R
     @functools.wraps(command)
     def with_options(*arguments: P.args, **options: P.kwargs) -> R:
         as_json, verbose = bool(options.pop("as_json")), options.pop("verbose")
-        click.get_current_context().find_root().meta[_JSON] = as_json
         if verbose:
             logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
         config_path, storage = options.pop("config_path"), options.pop("storage")
@@ -156,6 +227,21 @@ user_option: Final = click.option(
 class PauthGroup(click.Group):
     """The command ``pauth``: errors of pauth end it with a line and the exit code that belongs to them."""
 
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        """The context of a run. What is wrong with the command line is told as JSON if that has ``--json`` in it, understood or not."""
+        wants_json = "--json" in itertools.takewhile(lambda each: each != "--", args)
+        try:
+            context = super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            if not wants_json:
+                raise
+            Output(as_json=True).usage_error(error)
+            code = error.exit_code
+        else:
+            context.meta[_JSON_IN_LINE] = wants_json
+            return context
+        raise click.exceptions.Exit(code)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run a command."""
         code = INTERRUPTED
@@ -164,6 +250,11 @@ class PauthGroup(click.Group):
         except PAuthError as error:
             Output(as_json=ctx.find_root().meta.get(_JSON, False)).error(error)
             code = exit_code_of(error)
+        except click.ClickException as error:
+            if not ctx.meta[_JSON_IN_LINE]:
+                raise
+            Output(as_json=True).usage_error(error)
+            code = error.exit_code
         except (KeyboardInterrupt, click.Abort):
             click.echo("Interrupted.", err=True)
         return ctx.exit(code)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from anyio import to_thread
@@ -31,18 +32,21 @@ class DemoFailed(CheckFailed):
     """Something that pauth promises was not seen to happen."""
 
 
-def run_demo(console: Console, *, callers: int) -> None:
+def run_demo(console: Console, *, callers: int) -> dict[str, Any]:
     """Play the demo and tell of it on ``console``.
 
+    :returns: what was seen, for programs.
     :raises DemoFailed: something did not go as promised.
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="pauth-demo-", ignore_cleanup_errors=True) as folder:
-        asyncio.run(_play(console, Path(folder) / "tokens.db", callers))
-    console.print(f"\n[bold green]All of it worked[/], in {time.monotonic() - started:.1f} seconds. The temporary folder is gone.")
+        seen = asyncio.run(_play(console, Path(folder) / "tokens.db", callers))
+    seconds = time.monotonic() - started
+    console.print(f"\n[bold green]All of it worked[/], in {seconds:.1f} seconds. The temporary folder is gone.")
+    return {**seen, "seconds": round(seconds, 3)}
 
 
-async def _play(console: Console, path: Path, callers: int) -> None:
+async def _play(console: Console, path: Path, callers: int) -> dict[str, Any]:
     clock = ManualClock(time.time())
     async with AuthorizationServer(rotation="RSF", access_token_lifetime=3600, clock=clock) as server:
         demo = _Demo(console, server, clock, path)
@@ -50,6 +54,7 @@ async def _play(console: Console, path: Path, callers: int) -> None:
         await demo.refresh_for_many(callers)
         await demo.restart()
         await demo.revoke()
+        return demo.seen
 
 
 class _Demo:
@@ -61,6 +66,7 @@ class _Demo:
         self.clock = clock
         self.path = path
         self.key = EncryptionKey.generate()
+        self.seen: dict[str, Any] = {}
         self.registered: Client = server.register_client("demo-app", redirect_uris=[_CALLBACK])
 
     def storage(self) -> DatabaseTokenStorage:
@@ -101,6 +107,7 @@ class _Demo:
             replayed = await _error_of(client.handle_callback(callback.reveal(), session_id="the browser's session"))
             self.check("a callback worked twice", failed=replayed is None)
             self.tell(f"the same callback again is refused ({type(replayed).__name__})")
+            self.seen |= {"user": login.user_id, "second_callback": type(replayed).__name__}
             await self.show_storage(login.token)
 
     async def show_storage(self, token: Token) -> None:
@@ -130,6 +137,8 @@ class _Demo:
             table.add_row(name, value)
         self.console.print(table)
         self.tell("the new tokens were in the database before any caller saw them")
+        self.seen |= {"callers": callers, "clients": _CLIENTS, "refreshes": refreshes, "failed_callers": callers - len(tokens)}
+        self.seen["refresh_seconds"] = round(took, 3)
 
     async def restart(self) -> None:
         self.chapter("3. The program restarts")
@@ -140,6 +149,7 @@ class _Demo:
             status = await _use(self.server.resource_url, token)
             self.check(f"the resource answered {status}", failed=status != 200)
             info = await client.get_user_info("alice")
+            self.seen["status_after_restart"] = status
             self.tell(f"a new client read her token from disk, without a request; the API accepts it, and says she is {info.email}")
 
     async def revoke(self) -> None:
@@ -149,6 +159,7 @@ class _Demo:
             await client.revoke("alice")
             status = await _use(self.server.resource_url, token)
             self.check(f"the API still accepted her token ({status})", failed=status != 401)
+            self.seen["status_after_logout"] = status
             self.tell("her tokens are revoked at the server: the API answers 401")
             gone = await _error_of(client.get_token("alice"))
             self.check("a token was handed out after the logout", failed=not isinstance(gone, ReauthorizationRequired))

@@ -41,6 +41,9 @@ Found: TypeAlias = Iterable[Entry] | AsyncIterable[Entry]
 _DATABASE: Final = "flask-dance"
 _FORMATS: Final = ("authlib", "requests-oauthlib", "google-auth", "msal", _DATABASE, "mcp")
 
+_ENCODING: Final = "utf-8-sig"
+"""UTF-8, with the mark before it that Windows' editors and shells write, or without."""
+
 _MOST_SHOWN: Final = 20
 """Problems that are named; the rest is counted."""
 
@@ -56,7 +59,8 @@ _MOST_SHOWN: Final = 20
 @click.option("--overwrite", is_flag=True, help="Replace the tokens of users who have others already.")
 @click.option("--provider", "blueprint", metavar="NAME", callback=not_empty, help="flask-dance: the blueprint's name.  [default: the login's name]")
 @click.option("--table", callback=not_empty, default="flask_dance_oauth", show_default=True, help="flask-dance: the table's name.")
-@click.option("--user-column", callback=not_empty, default="user_id", show_default=True, help="flask-dance: the column that says whose a row is.")
+@click.option("--user-column", callback=not_empty, help="flask-dance: the column that says whose a row is.  [default: user_id]")
+@click.option("--no-user-column", is_flag=True, help="flask-dance: there is none; --user says whose all rows are.")
 @click.option(
     "--user-id",
     type=click.Choice(["home_account_id", "local_account_id", "username", "sub"]),
@@ -76,7 +80,8 @@ def import_command(
     overwrite: bool,
     blueprint: str | None,
     table: str,
-    user_column: str,
+    user_column: str | None,
+    no_user_column: bool,
     user_id: MsalUserId,
 ) -> None:
     """Store the tokens in FILE for a login, whose client has to be the one that they were issued to.
@@ -90,13 +95,16 @@ def import_command(
     """
     if form == _DATABASE and path == "-":
         raise click.UsageError("a database is a file, and cannot come from standard input")
+    if no_user_column and user_column is not None:
+        raise click.UsageError("--user-column and --no-user-column contradict each other; leave one out")
+    column = None if no_user_column else user_column or "user_id"
     source = _Source(path)
     if form != _DATABASE:
         source.read()
 
     def entries(login: KnownLogin) -> Found:
         if form == _DATABASE:
-            return from_flask_dance(path, provider=blueprint or login.name, table=table, user_column=user_column, user_id=user)
+            return from_flask_dance(path, provider=blueprint or login.name, table=table, user_column=column, user_id=user)
         if form == "msal":
             return from_msal(source.text.reveal(), client_id=login.client_id, user_id=user_id)
         return _entries(form, source, login, user_of(given.config, login.name, user))
@@ -155,10 +163,10 @@ class _Source:
         """
         try:
             if self.path == "-":
-                self.text = Secret(str(memoryview(sys.stdin.buffer.read()), "utf-8"))
+                self.text = Secret(str(memoryview(sys.stdin.buffer.read()), _ENCODING))
             else:
                 self.saved_at = Path(self.path).stat().st_mtime
-                self.text = Secret(str(memoryview(Path(self.path).read_bytes()), "utf-8"))
+                self.text = Secret(str(memoryview(Path(self.path).read_bytes()), _ENCODING))
         except UnicodeDecodeError:
             problem = "it is not UTF-8"
         except OSError as error:

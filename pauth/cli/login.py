@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 
 from pauth.cli.browser import open_browser
-from pauth.cli.common import Given, common_options, login_argument, not_empty, user_option
+from pauth.cli.common import Given, Number, common_options, login_argument, not_empty, user_option
 from pauth.cli.logins import KnownLogin, find_login, keep_login
 from pauth.cli.loopback import DEFAULT_REDIRECT_URI, Listener, bind
 from pauth.cli.output import Output, lifetime, moment
@@ -24,7 +24,7 @@ from pauth.cli.settings import normal_name
 from pauth.cli.store import place_of
 from pauth.cli.target import MAX_SECRET, Said, checked_secret, client_of, preset_named, read_secret_file, server_of, settled, user_of
 from pauth.client import OAuth2Client
-from pauth.errors import AuthorizationError, ConfigurationError
+from pauth.errors import AuthorizationError, ConfigurationError, RecordUnreadable
 from pauth.login import Login
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
@@ -53,7 +53,7 @@ _PATIENCE = 600.0
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(1, 3600),
+    type=Number(1, 3600),
     help=f"Seconds to wait for the user.  [default: {_PATIENCE:.0f}; with --device, as long as the provider lets the code live]",
 )
 @common_options
@@ -103,7 +103,7 @@ def login(
         raise click.UsageError("a profile of pauth.toml is a name already; --user keeps the tokens of another account beside it")
     target = _known(given, kept_as, said)
     server_of(target)  # before anything is asked or made
-    target = _asked_for(target, public=public or _is_public(given, kept_as))
+    target = _asked_for(target)
     with ExitStack() as stack:
         place: tuple[str, Sequence[socket.socket]] | None = None
         if not device:
@@ -144,22 +144,21 @@ def _given_secret(*, from_stdin: bool, file: str | None) -> Secret | None:
     return None if file is None else read_secret_file(file)
 
 
-def _is_public(given: Given, name: str) -> bool:
-    profile = given.config.profiles.get(name)
-    return profile is not None and profile.public
-
-
 def _known(given: Given, name: str, said: Said) -> KnownLogin:
     """What is meant, as far as it is known; where nothing is stored yet, nothing is made for asking."""
 
     async def look(storage: CoordinatedTokenStorage) -> KnownLogin | None:
-        return await find_login(storage, name)
+        try:
+            return await find_login(storage, name)
+        except RecordUnreadable:  # to log in under its name is how it is mended
+            given.output.tell(f"What was kept of the login {name!r} cannot be read; this login takes its place.")
+            return None
 
     there = place_of(given.config, given.storage).is_there
     return settled(name, given.config, given.run(look) if there else None, said)
 
 
-def _asked_for(target: KnownLogin, *, public: bool) -> KnownLogin:
+def _asked_for(target: KnownLogin) -> KnownLogin:
     """The same with what is still missing, which a person is asked for; hidden where it is a secret (NA-10)."""
     preset = preset_named(target.provider)
     where = "" if preset is None else f" ({preset.docs_url})"
@@ -167,9 +166,9 @@ def _asked_for(target: KnownLogin, *, public: bool) -> KnownLogin:
         if not _is_asked():
             raise ConfigurationError(f"no client id is configured: register an application with the provider{where} and give --client-id")
         target = replace(target, client_id=click.prompt(f"Client id, as registered with the provider{where}", err=True).strip())
-    if target.client_secret is None and not public and _is_asked():
+    if target.client_secret is None and not target.public and _is_asked():
         secret = Secret(click.prompt("Client secret; leave it empty for a public client", hide_input=True, default="", show_default=False, err=True))
-        target = replace(target, client_secret=secret or None)
+        target = replace(target, client_secret=secret or None, public=not secret)
     return target
 
 

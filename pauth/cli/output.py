@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TextIO
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -20,7 +22,7 @@ from rich.text import Text
 from pauth.core.text import printable
 from pauth.errors import PAuthError, Remedy
 
-__all__ = ["EXIT_CODES", "FAILED", "INTERRUPTED", "CheckFailed", "Output", "exit_code_of", "lifetime", "moment", "table"]
+__all__ = ["EXIT_CODES", "FAILED", "INTERRUPTED", "CheckFailed", "Output", "console", "exit_code_of", "lifetime", "moment", "table"]
 
 FAILED: Final = 1
 """Something that was to be checked or done is not as it should be; what, is in the output."""
@@ -51,8 +53,8 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json: bool = as_json
-        self.out: Console = _console(sys.stdout)
-        self.err: Console = _console(sys.stderr)
+        self.out: Console = console(sys.stdout)
+        self.err: Console = console(sys.stderr)
 
     def result(self, document: Mapping[str, Any] | Sequence[Any], text: str | Table) -> None:
         """Print the result of a command.
@@ -94,6 +96,11 @@ class Output:
             "reason": getattr(error, "reason", None),
         }
         print(json.dumps({"error": {name: value for name, value in members.items() if value is not None}}), file=sys.stderr, flush=True)
+
+    def usage_error(self, error: click.ClickException) -> None:
+        """Print what is wrong with a command line as a JSON object, on standard error."""
+        members = {"type": type(error).__name__, "message": error.format_message(), "remedy": "fix_usage"}
+        print(json.dumps({"error": members}), file=sys.stderr, flush=True)
 
     @contextmanager
     def progress(self, what: str) -> Generator[Callable[[int, int], None]]:
@@ -140,7 +147,9 @@ def _span(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _console(stream: TextIO) -> Console:
+def console(stream: TextIO, *, highlight: bool = False) -> Console:
     """Where there is no terminal, lines are as long as they have to be: somebody greps them."""
-    width = None if stream.isatty() or os.environ.get("COLUMNS") else _WIDE
-    return Console(file=stream, width=width, highlight=False)
+    columns, width = os.environ.get("COLUMNS", ""), None
+    if not columns.isdecimal() or int(columns) == 0:  # shells and debuggers set 0 that know no width: rich would print nothing
+        width = shutil.get_terminal_size().columns if stream.isatty() else _WIDE
+    return Console(file=stream, width=width, highlight=highlight)

@@ -11,10 +11,10 @@ import click
 from pauth.cli.common import Given, common_options, login_argument, user_option
 from pauth.cli.logins import KnownLogin, forget_login, users_of
 from pauth.cli.output import FAILED, lifetime, moment
-from pauth.cli.target import client_of, find_target, user_of
+from pauth.cli.target import client_of, find_target, settled, user_of, which
 from pauth.client import OAuth2Client
 from pauth.core.token import Token
-from pauth.errors import PAuthError, ReauthorizationRequired
+from pauth.errors import PAuthError, ReauthorizationRequired, RecordUnreadable
 from pauth.storage import CoordinatedTokenStorage, RecordKey
 
 __all__ = ["logout", "refresh", "revoke"]
@@ -73,7 +73,8 @@ def revoke(given: Given, *, name: str | None, user: str | None, everyone: bool) 
             if everyone:
                 return await _for_all(given, storage, client, login, "revoked", client.revoke)
             whose = user_of(given.config, login.name, user)
-            await _check_stored(storage, client, login, whose)
+            if not await _is_stored(storage, client, whose):
+                raise _not_stored(login, whose)
             await client.revoke(whose)
             return login, whose
 
@@ -97,26 +98,35 @@ def logout(given: Given, *, name: str | None, user: str | None, everyone: bool, 
     """
     _check(user, everyone=everyone)
 
-    async def work(storage: CoordinatedTokenStorage) -> tuple[KnownLogin, _Outcome, list[str]]:
-        login = await find_target(storage, given.config, name)
-        async with client_of(login, storage) as client:
+    async def work(storage: CoordinatedTokenStorage) -> tuple[_Outcome, list[str]]:
+        login = await _local_target(storage, given, name) if local else await find_target(storage, given.config, name)
+        outcome, left = _Outcome(login, "logged out"), list[str]()
+        if login.client_id:
+            async with client_of(login, storage) as client:
 
-            async def forget(user: str) -> None:
-                await storage.remove(RecordKey(client.namespace, user))
+                async def forget(user: str) -> None:
+                    await storage.remove(RecordKey(client.namespace, user))
 
-            end = forget if local else client.revoke
-            if everyone:
-                outcome = await _for_all(given, storage, client, login, "logged out", end)
-            else:
-                outcome = _Outcome(login, "logged out")
-                await end(user_of(given.config, login.name, user))
-                outcome.done = 1
-            left = await users_of(storage, client.namespace, login.name)
+                end = forget if local else client.revoke
+                if everyone:
+                    outcome = await _for_all(given, storage, client, login, "logged out", end)
+                    left = sorted(outcome.failures)
+                else:
+                    whose = user_of(given.config, login.name, user)
+                    left = [each for each in await users_of(storage, client.namespace, login.name) if each != whose]  # before anything is gone
+                    if await _is_stored(storage, client, whose):
+                        await end(whose)
+                        outcome.done = 1
+                    elif user is not None or left:  # else there is the client to forget
+                        raise _not_stored(login, whose)
         if not left:  # who is left is tried again, and that takes the client and its secret
             await forget_login(storage, login.name)
-        return login, outcome, left
+        return outcome, left
 
-    login, outcome, left = given.run(work)
+    outcome, left = given.run(work)
+    login = outcome.login
+    if not login.client_id:
+        given.output.tell(f"What was kept of {login.name} could not be read: if there are tokens of it, only pauth list --all shows them.")
     whom = ", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else "")
     given.output.say(f"{login.name} is still known, for {whom}." if left else f"Nothing is kept of {login.name} any more.")
     outcome.report(given)
@@ -127,9 +137,25 @@ def _check(user: str | None, *, everyone: bool) -> None:
         raise click.UsageError("--all and --user contradict each other; leave one out")
 
 
-async def _check_stored(storage: CoordinatedTokenStorage, client: OAuth2Client, login: KnownLogin, user: str) -> None:
-    if await storage.load(RecordKey(client.namespace, user)) is None:
-        raise ReauthorizationRequired(f"no token of user {user!r} is stored for {login.name}", reason="not_logged_in")
+def _not_stored(login: KnownLogin, user: str) -> PAuthError:
+    return ReauthorizationRequired(f"no token of user {user!r} is stored for {login.name}", reason="not_logged_in")
+
+
+async def _is_stored(storage: CoordinatedTokenStorage, client: OAuth2Client, user: str) -> bool:
+    """Whether there is a record of a user, be it one that cannot be read."""
+    try:
+        return await storage.load(RecordKey(client.namespace, user)) is not None
+    except RecordUnreadable:
+        return True
+
+
+async def _local_target(storage: CoordinatedTokenStorage, given: Given, name: str | None) -> KnownLogin:
+    """The login that is meant; of one that cannot be read, what the settings say, and without a client if they say none."""
+    try:
+        return await find_target(storage, given.config, name)
+    except RecordUnreadable:
+        named = await which(storage, given.config, name)
+        return await asyncio.to_thread(settled, named, given.config, None)
 
 
 class _Outcome:

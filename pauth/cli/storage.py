@@ -11,8 +11,9 @@ from typing import Any, Final
 import click
 
 from pauth.cli.bench import measure_storage
-from pauth.cli.common import Given, common_options, run_on
+from pauth.cli.common import Given, Number, common_options, run_on, unless_ended
 from pauth.cli.keys import ENVIRONMENT, KeyPlace, read_keys, save_keys
+from pauth.cli.logins import read_login
 from pauth.cli.output import FAILED, table
 from pauth.cli.settings import LOGINS
 from pauth.cli.store import key_place_of, open_place, place_of, target_of
@@ -46,18 +47,19 @@ def storage() -> None:
 
 
 @storage.command(short_help="Measure how fast the storage is, from here.")
-@click.option("--seconds", type=click.FloatRange(0.01, 600), default=2.0, show_default=True, help="How long to measure each line.")
+@click.option("--seconds", type=Number(0.01, 600), default=2.0, show_default=True, help="How long to measure each line.")
 @click.option("--tasks", type=click.IntRange(1, 10_000), multiple=True, default=(1, 64), show_default=True, help="How many ask at once.")
 @common_options
 def bench(given: Given, *, seconds: float, tasks: tuple[int, ...]) -> None:
     """Measure how fast the storage saves and gets tokens, from here.
 
-    It writes records of users that nobody has, and deletes them.
+    It writes records of users that nobody has, and deletes them; also when it is interrupted, by Ctrl-C, SIGTERM or SIGHUP. What one that was killed
+    has left behind, a later one deletes, from a minute after its end.
     """
     place = place_of(given.config, given.storage)
 
     with given.output.progress("measuring") as tell:
-        results = given.run(lambda opened: measure_storage(opened, seconds=seconds, tasks=tasks, on_progress=tell), makes=True)
+        results = given.run(lambda opened: unless_ended(measure_storage(opened, seconds=seconds, tasks=tasks, on_progress=tell)), makes=True)
     rows = [
         (each.operation, str(each.tasks), f"{each.p50:.3f}", f"{each.p95:.3f}", f"{each.p99:.3f}", f"{each.per_second:,.0f}", f"{each.calls:,}")
         for each in results
@@ -133,6 +135,7 @@ def rotate_keys(given: Given, *, drop_unused: bool) -> None:
     keys = None if where is None else read_keys(where)
     if where is None or keys is None:
         raise ConfigurationError("this storage has no key yet, or none that is configured here: set PAUTH_ENCRYPTION_KEYS")
+    given.existing_place()
     in_use = run_on(open_place(place, given.config, keys=keys), keys_in_use)
     if drop_unused:
         _drop_unused(given, where, keys, in_use)
@@ -233,11 +236,14 @@ async def _checked(given: Given, storage: CoordinatedTokenStorage) -> _Checked:
 def _problem(key: RecordKey, record: Record | PAuthError | None) -> str | None:
     if isinstance(record, PAuthError):
         return str(record)
-    if record is not None and key.namespace != LOGINS:
+    if record is not None:
         try:
-            read_grant(record.tokens)
+            if key.namespace == LOGINS:
+                read_login(record)
+            else:
+                read_grant(record.tokens)
         except PAuthError as error:
-            return str(error)
+            return f"what is kept of this login: {error}" if key.namespace == LOGINS else str(error)
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pauth.cli.keys import ENVIRONMENT, KeyPlace, key_place, made_keys, read_keys
 from pauth.cli.places import default_token_folder
@@ -31,8 +31,9 @@ class Place:
 
     @property
     def is_there(self) -> bool:
-        """Whether something was ever stored there; of one that is not the command line's own, it cannot be known. Blocks."""
-        return self.url is not None or os.path.exists(os.path.join(default_token_folder(), MANIFEST))  # noqa: PTH110, PTH118
+        """Whether a storage was ever made there. Of one on a server it cannot be known: then it is taken to be. Blocks."""
+        path = _made_at(self.url)
+        return path is None or os.path.exists(path)  # noqa: PTH110
 
     @property
     def scheme(self) -> str:
@@ -112,6 +113,23 @@ def key_place_of(place: Place, config: Config) -> KeyPlace | None:
     if place.url is None or found is ENVIRONMENT or config.key != "auto" or config.key_file is not None:
         return found
     return found if place.scheme == "file" and found.path is not None else None
+
+
+def _made_at(url: Secret | None) -> str | None:
+    """The file that is there if a storage on this machine is; ``None`` if that cannot be told from its URL."""
+    if url is None:
+        return os.path.join(default_token_folder(), MANIFEST)  # noqa: PTH118
+    scheme, _, path = url.reveal().partition("://")
+    path = path.partition("?")[0]
+    if not path.startswith("/"):
+        return None
+    match scheme.lower().partition("+")[0]:
+        case "file":
+            return os.path.join(unquote(path), MANIFEST)  # noqa: PTH118
+        case "sqlite":
+            return path[1:] if path[1:] and not path[1:].startswith(("file:", ":")) else None
+        case _:
+            return None
 
 
 def has_password(url: Secret) -> bool:

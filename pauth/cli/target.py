@@ -111,9 +111,11 @@ def settled(name: str, config: Config, known: KnownLogin | None, said: Said | No
         known = KnownLogin(name=name, provider=provider, client_id=client_id, namespace="")
     scopes = os.environ.get("PAUTH_SCOPES")
     public = said.public or (profile.public and said.client_secret is None)
+    secret = None if public else said.client_secret or _configured_secret(profile) or known.client_secret
     return replace(
         known,
-        client_secret=None if public else said.client_secret or _configured_secret(profile) or known.client_secret,
+        client_secret=secret,
+        public=public or (known.public and secret is None),
         client_auth=said.client_auth or os.environ.get("PAUTH_CLIENT_AUTH") or profile.client_auth or known.client_auth,
         scopes=said.scopes or (tuple(scopes.split()) if scopes else None) or profile.scopes or known.scopes,
         redirect_uri=said.redirect_uri or os.environ.get("PAUTH_REDIRECT_URI") or profile.redirect_uri or known.redirect_uri,

@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 
 import click
 
-from pauth.cli.common import Given, common_options, login_argument, user_option
-from pauth.cli.logins import KnownLogin, all_logins
+from pauth.cli.common import Given, common_options, login_argument, nothing_at, user_option
+from pauth.cli.logins import KnownLogin, UnreadableLogin, all_logins
 from pauth.cli.output import lifetime, moment, table
 from pauth.cli.settings import LOGINS
 from pauth.cli.store import place_of
@@ -20,6 +20,7 @@ from pauth.storage import CoordinatedTokenStorage, Record, RecordKey
 
 __all__ = ["list_logins", "show", "token"]
 
+_NO_LOGIN: Final = "There is no login yet: pauth login PROVIDER"
 _AT_ONCE: Final = 500
 """Records that are read at once."""
 
@@ -59,17 +60,19 @@ def token(given: Given, *, name: str | None, user: str | None, header: bool) -> 
 @common_options
 def list_logins(given: Given, *, everything: bool) -> None:
     """List the logins: where, as whom, and how their tokens stand."""
-    there = place_of(given.config, given.storage).is_there
+    place = place_of(given.config, given.storage)
+    there = place.is_there
     rows = given.run(lambda storage: _listed(storage, everything=everything)) if there else []
     document = [{name: value for name, value in row.items() if name != "state"} for row in rows]
     columns = ("LOGIN", "USER", "PROVIDER", "TOKEN")
-    cells = [[str(row["login"] or "-"), str(row["user"]), str(row["provider"] or row["namespace"]), str(row["state"])] for row in rows]
-    given.output.result(document, table(columns, cells) if rows else "There is no login yet: pauth login PROVIDER")
+    cells = [[str(row["login"] or "-"), str(row["user"] or "-"), str(row["provider"] or row["namespace"] or "-"), str(row["state"])] for row in rows]
+    given.output.result(document, table(columns, cells) if rows else _NO_LOGIN if there else f"T{nothing_at(place)[1:]}")
 
 
 async def _listed(storage: CoordinatedTokenStorage, *, everything: bool) -> list[dict[str, Any]]:
-    logins = [login async for login in all_logins(storage)]
-    rows: list[dict[str, Any]] = []
+    found_logins = [login async for login in all_logins(storage)]
+    logins = [login for login in found_logins if isinstance(login, KnownLogin)]
+    rows = [_unreadable(login) for login in found_logins if isinstance(login, UnreadableLogin)]
     for namespace in [None] if everything else sorted({login.namespace for login in logins}):
         cursor: str | None = None
         while True:
@@ -82,6 +85,11 @@ async def _listed(storage: CoordinatedTokenStorage, *, everything: bool) -> list
             if cursor is None:
                 break
     return sorted(rows, key=lambda row: (str(row["login"] or "~"), str(row["namespace"]), str(row["user"])))
+
+
+def _unreadable(login: UnreadableLogin) -> dict[str, Any]:
+    error = str(login.error)
+    return {"login": login.name, "user": None, "provider": None, "namespace": None, "error": error, "state": error}
 
 
 def _login_of(key: RecordKey, logins: Sequence[KnownLogin]) -> KnownLogin | None:

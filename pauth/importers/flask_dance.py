@@ -77,7 +77,10 @@ async def from_flask_dance(
         if owned:
             await engine.dispose()
     if failure:
-        raise ConfigurationError(f"the table {table!r} could not be read ({failure}); check the database, table= and user_column=")
+        whose = (
+            "" if user_column is None else f", and the column {user_column!r} for its users; a table without has user_column=None (--no-user-column)"
+        )
+        raise ConfigurationError(f"the table {table!r} could not be read ({failure}): check the database, the table's name{whose}")
 
 
 def _engine_of_file(path: Secret) -> AsyncEngine:
@@ -115,7 +118,7 @@ def _read(number: int, row: Any, default: str | None) -> Entry:
     whose, data, created_at = row
     where = f"row {number}"
     if whose is None and default is None:
-        return Problem(where, "it is nobody's: its user is NULL; say whose it is with user_id=")
+        return Problem(where, "it is nobody's: its user is NULL, or in no column; say whose it is with user_id= (--user)")
     user_id = user_id_of(default if whose is None else whose if type(whose) in _PLAIN else str(whose))
     if user_id is None:
         return Problem(where, "its user id is empty, too long or no text")

@@ -21,7 +21,7 @@ from yarl import URL
 
 from pauth.cli.app import app
 from pauth.cli.settings import LOGINS
-from pauth.storage import CoordinatedTokenStorage, EncryptedFileStorage
+from pauth.storage import CoordinatedTokenStorage, EncryptedFileStorage, RecordKey
 from pauth.testing import AuthorizationServer
 
 ROOT: Final = Path(__file__).parents[2]
@@ -158,6 +158,19 @@ class Home:
             await storage.replace(listed.key, changed, expected_version=record.version, expires_at=changed.get("expires_at"))
 
         self.stored(change)
+
+    def login_file(self, name: str) -> Path:
+        """The file of what is kept of a login, to damage; its name does not tell."""
+        files = {file: file.read_bytes() for file in self.tokens.rglob("*.token")}
+
+        async def rewrite(storage: CoordinatedTokenStorage) -> None:
+            record = await storage.load(RecordKey(LOGINS, name))
+            assert record is not None
+            await storage.replace(record.key, record.tokens, expected_version=record.version)
+
+        self.stored(rewrite)
+        (changed,) = [file for file, content in files.items() if file.read_bytes() != content]
+        return changed
 
     def expire(self, user: str = "work") -> None:
         """Let the stored access token have expired an hour ago."""

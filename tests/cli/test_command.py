@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from pauth import ConfigurationError, Providers, ProviderUnavailable, ReauthorizationRequired, Remedy, __version__
 from pauth.cli import main
 from pauth.cli.app import COMMANDS, app
+from pauth.cli.common import Number
 from pauth.cli.demo import DemoFailed
 from pauth.cli.output import Output
 from pauth.errors import PAuthError
@@ -73,10 +74,11 @@ def test_version(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == f"pauth, version {__version__}\n"
 
 
-def test_python_m_pauth_cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("module", ["pauth", "pauth.cli"])
+def test_python_m(module: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", ["pauth", "--version"])
     with pytest.raises(SystemExit) as left:
-        runpy.run_module("pauth.cli", run_name="__main__")
+        runpy.run_module(module, run_name="__main__")
     assert (left.value.code, capsys.readouterr().out) == (0, f"pauth, version {__version__}\n")
 
 
@@ -87,12 +89,44 @@ def test_wrong_usage(arguments: list[str]) -> None:
     assert "Usage: " in result.output
 
 
+@pytest.mark.parametrize("number", ["nan", "NaN", "-nan", "inf"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["storage", "bench", "--seconds"], ["login", "github", "--timeout"], ["refresher", "--interval"], ["refresher", "--rate"]],
+)
+def test_what_is_no_number(home: Home, arguments: list[str], number: str) -> None:
+    """`nan` is beyond no bound, and a wait of so many seconds never ends."""
+    assert home.run(*arguments, number).code == 2
+
+
+def test_every_number_is_checked_so() -> None:
+    def numbers(command: click.Command) -> list[object]:
+        inner = list(command.commands.values()) if isinstance(command, click.Group) else []
+        found = [each for name in inner for each in numbers(name)]
+        kinds = (click.FloatRange, click.types.FloatParamType)
+        return [*found, *(option.type for option in command.params if isinstance(option.type, kinds))]
+
+    context = click.Context(app)
+    found = [each for name in COMMANDS if (command := app.get_command(context, name)) is not None for each in numbers(command)]
+    assert [each for each in found if not isinstance(each, Number)] == []
+    assert len(found) == 4
+
+
 @pytest.mark.parametrize("library", ["click", "rich"])
 def test_a_missing_extra_is_named(library: str) -> None:
     """In an interpreter of its own, where the library is not there."""
     result = python(MISSING.format(library=library))
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.strip() == "the command line needs more packages; install them with: pip install 'pauth[cli,sql]'"
+
+
+def test_python_m_names_the_missing_extra() -> None:
+    program = MISSING.format(library="click").replace(
+        "from pauth.cli import main\nmain()", "import runpy; runpy.run_module('pauth', run_name='__main__')"
+    )
+    result = python(program)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.strip().endswith("install them with: pip install 'pauth[cli,sql]'")
 
 
 def test_the_same_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,11 +292,13 @@ def test_every_command_has_its_help(home: Home) -> None:
         assert home.run("storage", name, "--help").code == 0
 
 
-def test_every_command_but_the_shows_takes_json_and_the_common_options(home: Home) -> None:
+def test_every_command_takes_json_and_all_but_the_shows_the_common_options(home: Home) -> None:
     in_storage = [["storage", each] for each in ("bench", "migrate", "rotate-keys", "check")]
     for arguments in [*in_storage, *([name] for name in COMMANDS if name not in {"storage", "demo", "completion"})]:
         text = home.run(*arguments, "--help").out
         assert [option for option in ("--json", "--config", "--storage", "--verbose") if option not in text] == []
+    for name in ("demo", "completion"):
+        assert "--json" in home.run(name, "--help").out
 
 
 @pytest.mark.parametrize("name", ["login", "token", "show", "refresh", "revoke", "logout", "doctor"])
@@ -287,6 +323,51 @@ def test_a_configuration_file_with_a_mistake(home: Home) -> None:
     done = home.run("list", "--json")
     assert (done.code, done.error["type"], "unknown name 'stroage'" in done.error["message"]) == (3, "ConfigurationError", True)
     assert home.run("list", "--config", "no-such-file").code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "says"),
+    [
+        (["token", "--json", "--nope"], "NoSuchOption", "--nope"),
+        (["token", "--user", "x", "y", "z", "--json"], "UsageError", "unexpected extra argument"),
+        (["import", "authlib", "no-such-file", "--json"], "BadParameter", "no-such-file"),
+        (["refresh", "--all", "--user", "x", "--json"], "UsageError", "--all and --user contradict each other"),
+        (["no-such", "--json"], "UsageError", "no-such"),
+        (["--json"], "NoSuchOption", "--json"),
+        (["storage", "no-such", "--json"], "UsageError", "no-such"),
+        (["demo", "--callers", "0", "--json"], "BadParameter", "--callers"),
+    ],
+)
+def test_wrong_usage_as_json(home: Home, arguments: list[str], kind: str, says: str) -> None:
+    done = home.run(*arguments)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
+    assert done.error["type"].startswith(kind) or kind == "UsageError"  # click 8.2 has a class of its own for some
+    assert (says in done.error["message"], done.error["remedy"]) == (True, "fix_usage")
+
+
+@pytest.mark.parametrize("arguments", [["token", "--nope"], ["token", "--nope", "--", "--json"], ["--nope", "--", "--json"]])
+def test_wrong_usage_for_people(home: Home, arguments: list[str]) -> None:
+    done = home.run(*arguments)
+    assert (done.code, done.out, done.err.startswith("Usage: pauth ")) == (2, "", True)
+
+
+@pytest.mark.parametrize("columns", ["0", "00", "", "-1", "many"])
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_width_that_is_none(home: Home, monkeypatch: pytest.MonkeyPatch, columns: str, terminal: bool) -> None:
+    """Some shells and debuggers say that a terminal has no columns."""
+    monkeypatch.setenv("COLUMNS", columns)
+    stream = io.StringIO()
+    monkeypatch.setattr(stream, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stdout", stream)
+    output = Output(as_json=False)
+    output.say("something")
+    assert "something" in stream.getvalue()
+    assert (output.out.width == 200) is not terminal
+
+
+def test_a_width_that_is_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "41")
+    assert Output(as_json=False).out.width == 41
 
 
 def test_progress_is_for_terminals_only(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -321,6 +402,7 @@ def test_providers(home: Home) -> None:
 def test_completion_scripts(home: Home, shell: str) -> None:
     done = home.run("completion", shell)
     assert (done.code, "_PAUTH_COMPLETE" in done.out) == (0, True)
+    assert home.run("completion", shell, "--json").json == {"shell": shell, "script": done.out.removesuffix("\n")}
 
 
 def test_a_shell_that_nobody_has_a_script_for(home: Home) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gc
+import inspect
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -72,6 +74,32 @@ def test_the_demo_as_a_newcomer_runs_it(tmp_path: Path, canary: Canary) -> None:
     assert (result.returncode, result.stderr) == (0, b"")
     assert re.search(r"callers +1,000, over 10 clients", output)
     assert re.search(r"refresh requests the server saw +1 *\n", output)
+
+
+def test_the_demo_for_programs() -> None:
+    split: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in inspect.signature(CliRunner.__init__).parameters else {}  # click before 8.2
+    result = CliRunner(**split).invoke(app, ["demo", "--callers", "20", "--json"])
+    assert (result.exit_code, result.exception) == (0, None)
+    assert sorted(CHAPTERS, key=result.stderr.index) == CHAPTERS, "the story"
+    seen = json.loads(result.stdout)
+    assert 0 < seen.pop("refresh_seconds") <= seen.pop("seconds")
+    assert seen == {
+        "user": "alice",
+        "second_callback": "InvalidStateError",
+        "callers": 20,
+        "clients": 10,
+        "refreshes": 1,
+        "failed_callers": 0,
+        "status_after_restart": 200,
+        "status_after_logout": 401,
+    }
+
+
+def test_a_broken_promise_for_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    client_of(Forgetful)(monkeypatch)
+    result = CliRunner().invoke(app, ["demo", "--callers", "20", "--json"])
+    error = json.loads(result.output.splitlines()[-1])["error"]
+    assert (result.exit_code, error["type"]) == (1, "DemoFailed")
 
 
 class Replaying(OAuth2Client):

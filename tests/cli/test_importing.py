@@ -99,6 +99,31 @@ def test_a_table_of_flask_dance(configured: Home) -> None:
     assert (done.code, "cannot come from standard input" in done.err) == (2, True)
 
 
+def test_a_table_without_users(configured: Home) -> None:
+    """One of an application that has a single user, or none."""
+    file = configured.folder / "app.db"
+    connection = sqlite3.connect(file)
+    with connection:
+        connection.execute("CREATE TABLE flask_dance_oauth (id INTEGER PRIMARY KEY, provider TEXT, created_at DATETIME, token JSON)")
+        connection.execute("INSERT INTO flask_dance_oauth VALUES (1, 'work', '2026-11-27 18:39:29', ?)", [json.dumps(TOKEN)])
+    connection.close()
+    arguments = ["import", "flask-dance", str(file), "work"]
+    done = configured.run(*arguments, "--user", "mine")
+    assert (done.code, "(--no-user-column)" in done.err) == (3, True)
+    done = configured.run(*arguments, "--no-user-column")
+    assert (done.code, done.err) == (1, "row 1: it is nobody's: its user is NULL, or in no column; say whose it is with user_id= (--user)\n")
+    assert configured.run(*arguments, "--no-user-column", "--user", "mine", "--json").json["written"] == ["mine"]
+    done = configured.run(*arguments, "--no-user-column", "--user-column", "who")
+    assert (done.code, "--user-column and --no-user-column contradict each other" in done.err) == (2, True)
+
+
+def test_a_byte_order_mark(configured: Home) -> None:
+    """Windows' editors and shells write one."""
+    text = "\ufeff" + json.dumps({"alice": TOKEN})
+    assert configured.run("import", "authlib", written(configured, text), "work", "--json").json["written"] == ["alice"]
+    assert configured.run("import", "authlib", "-", "work", "--json", input=text).json["same"] == ["alice"]
+
+
 def test_standard_input(configured: Home) -> None:
     done = configured.run("import", "mcp", "-", "work", input=json.dumps({"tokens": TOKEN}))
     assert done.out.startswith("Tokens found: 1, written: 1,")

@@ -251,6 +251,23 @@ def test_what_is_missing_is_asked_for_at_a_terminal_and_hidden(
     assert CLIENT_SECRET not in done.out + done.err
 
 
+@pytest.mark.parametrize(("options", "typed"), [(["--public"], ""), ([], "\n")])
+def test_a_public_client_stays_public(
+    home: Home, double: ServerThread, browser: Browser, monkeypatch: pytest.MonkeyPatch, options: list[str], typed: str
+) -> None:
+    """Nobody is asked for a secret again; and one that is given later counts."""
+    monkeypatch.delenv("PAUTH_CLIENT_SECRET")
+    monkeypatch.setattr("pauth.cli.login._is_asked", lambda: True)
+    double.server.register_client("native", redirect_uris=["http://127.0.0.1/callback"], auth_method="none")
+    done = home.run("login", double.server.issuer, "--name", "work", "--client-id", "native", *options, input=typed)
+    assert (done.code, "Client secret" in done.err) == (0, bool(typed))
+    done = home.run("login", "work")
+    assert (done.code, "Client secret" in done.err) == (0, False)
+    double.server.register_client("native", CLIENT_SECRET, redirect_uris=["http://127.0.0.1/callback"])
+    assert home.run("login", "work", "--client-secret-stdin", input=f"{CLIENT_SECRET}\n").code == 0
+    assert home.run("show", "work", "--json").json["client_secret"] is True
+
+
 def test_na10_a_secret_that_is_typed_on_standard_input_is_hidden(
     home: Home, double: ServerThread, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,7 +122,6 @@ def test_another_client_in_the_environment(stored: Home, monkeypatch: pytest.Mon
     "changes",
     [
         {"expires_at": 1.0},
-        {"issued_at": time.time() - 3500, "expires_at": time.time() + 100},  # stale: the command refreshes it ahead
         {"grant_ended": "invalid_grant"},
         {"access_token": ""},
         {"token_type": "MAC"},
@@ -130,6 +129,13 @@ def test_another_client_in_the_environment(stored: Home, monkeypatch: pytest.Mon
 )
 def test_a_token_that_will_not_do_is_the_commands(stored: Home, changes: dict[str, Any]) -> None:
     store(stored, (NAMESPACE, "work", tokens(**changes)))
+    assert answer("work") is None
+
+
+def test_a_token_that_is_stale_is_the_commands(stored: Home) -> None:
+    """It refreshes it ahead."""
+    now = time.time()
+    store(stored, (NAMESPACE, "work", tokens(issued_at=now - 3500, expires_at=now + 100)))
     assert answer("work") is None
 
 

@@ -110,3 +110,21 @@ def test_logout_of_a_provider_that_is_no_more(home: Home, work: ServerThread) ->
     done = home.run("logout", "work", "--local")
     assert (done.code, users(home), names(home)) == (0, [], [])
     assert not work.server.family_revoked("alice")
+
+
+@pytest.mark.parametrize("options", [[], ["--local"]])
+def test_logout_of_a_user_who_has_no_tokens(home: Home, work: ServerThread, options: list[str]) -> None:
+    """As `revoke` and `refresh` say it: a mistyped name must not look like a logout."""
+    done = home.run("logout", "work", "--user", "typo", *options)
+    assert (done.code, done.out, done.err) == (4, "", "Error: no token of user 'typo' is stored for work\n")
+    assert home.run("show", "work").code == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--local"]])
+def test_logout_of_a_login_without_tokens_forgets_the_client(home: Home, work: ServerThread, browser: Browser, options: list[str]) -> None:
+    assert home.run("login", "work", "--user", "bob").code == 0
+    assert home.run("revoke", "work").code == 0
+    assert home.run("logout", "work", *options).code == 4, "bob is left"
+    assert home.run("revoke", "work", "--user", "bob").code == 0
+    done = home.run("logout", "work", *options)
+    assert (done.code, done.out, names(home)) == (0, "Nothing is kept of work any more.\nLogged out: 0; failed: 0.\n", [])

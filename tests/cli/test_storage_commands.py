@@ -1,4 +1,4 @@
-"""`pauth storage bench`, `migrate`, `rotate-keys` and `check`."""
+"""`pauth storage migrate`, `rotate-keys` and `check`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from typing import Any
 import pytest
 
 from pauth.cli import storage as storage_commands
-from pauth.cli.bench import measure_storage
-from pauth.errors import TokenStorageError
+from pauth.cli.store import Place
+from pauth.secret import Secret
 from pauth.storage import (
     CoordinatedTokenStorage,
     DatabaseTokenStorage,
-    EncryptedFileStorage,
     EncryptionKey,
-    MemoryTokenStorage,
     RecordKey,
     keys_in_use,
 )
@@ -39,53 +37,6 @@ def using(storage: Any, work: Any) -> Any:
             await storage.aclose()
 
     return asyncio.run(session())
-
-
-# --- bench
-
-
-def test_bench_measures_and_leaves_nothing(home: Home) -> None:
-    done = home.run("storage", "bench", "--seconds", "0.01", "--tasks", "1", "--tasks", "3", "--json")
-    assert done.code == 0
-    assert done.json["storage"] == str(home.tokens)
-    lines = done.json["results"]
-    assert [(line["operation"], line["tasks"]) for line in lines] == [("save", 1), ("get", 1), ("save", 3), ("get", 3)]
-    for line in lines:
-        assert 0 < line["p50"] <= line["p95"] <= line["p99"]
-        assert line["calls"] >= line["tasks"]
-        assert line["per_second"] > 0
-    assert home.run("storage", "check", "--json").json["records"] == 0
-
-
-def test_bench_for_people(home: Home) -> None:
-    done = home.run("storage", "bench", "--seconds", "0.01")
-    heading, columns, *lines = done.out.splitlines()
-    assert heading == f"{home.tokens}: latency in milliseconds"
-    assert columns.split() == ["OPERATION", "AT", "ONCE", "P50", "P95", "P99", "PER", "SECOND", "CALLS"]
-    assert [line.split()[:2] for line in lines] == [["save", "1"], ["get", "1"], ["save", "64"], ["get", "64"]]
-
-
-def test_bench_of_another_storage(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PAUTH_ENCRYPTION_KEY", KEY.to_string().reveal())
-    done = home.run("storage", "bench", "--storage", "sqlite:///bench.db", "--seconds", "0.01", "--json")
-    assert (done.code, done.json["storage"]) == (0, "sqlite:///bench.db")
-
-
-def test_bench_of_a_storage_that_fails_says_so_and_cleans_up(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fails(*_: object) -> None:
-        raise TokenStorageError("the disk is full")
-
-    monkeypatch.setattr(EncryptedFileStorage, "load", fails)
-    done = home.run("storage", "bench", "--seconds", "0.01", "--json")
-    assert (done.code, done.error["message"]) == (3, "the disk is full")
-    assert home.run("storage", "check", "--json").json["records"] == 0
-
-
-async def test_bench_as_a_function() -> None:
-    storage = MemoryTokenStorage()
-    lines = await measure_storage(storage, seconds=0.001, tasks=[2])
-    assert [(line.operation, line.tasks) for line in lines] == [("save", 2), ("get", 2)]
-    assert await storage.count() == 0
 
 
 # --- migrate
@@ -313,7 +264,42 @@ def test_check_finds_what_is_not_encrypted(home: Home, tmp_path: Path, monkeypat
 def test_a_database_without_a_key(home: Home) -> None:
     """A key that is made for the command line's own folder opens nobody else's database."""
     home.run("storage", "bench", "--seconds", "0.01")
+    using(DatabaseTokenStorage(f"sqlite:///{home.folder}/tokens.db", encryption_key=KEY), DatabaseTokenStorage.count)
     done = home.run("storage", "check", "--storage", "sqlite:///tokens.db")
     assert (done.code, "set PAUTH_ENCRYPTION_KEY" in done.err) == (3, True)
     home.configure('key = "file"')
     assert home.run("storage", "check", "--storage", "sqlite:///tokens.db").code == 0
+
+
+# --- a name that is wrong
+
+
+@pytest.mark.parametrize("url", ["sqlite:///typo.db", "sqlite+aiosqlite:////{folder}/typo.db", "file:///{folder}/ty%70o"])
+def test_who_only_reads_makes_no_storage(home: Home, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAUTH_ENCRYPTION_KEY", KEY.to_string().reveal())
+    url = url.format(folder=str(home.folder).strip("/"))
+    says = f"here is no login yet: pauth login PROVIDER (there is no storage at {url})\n"
+    done = home.run("list", "--storage", url)
+    assert (done.code, done.out) == (0, f"T{says}")
+    for arguments in (["token", "work"], ["show"], ["refresh"], ["revoke"], ["logout"], ["storage", "check"], ["storage", "rotate-keys"]):
+        done = home.run(*arguments, "--storage", url)
+        assert (done.code, done.out, done.err) == (4, "", f"Error: t{says}")
+    done = home.run("doctor", "--storage", url, "--json")
+    assert (done.code, "nothing is stored yet in " in done.out) == (0, True)
+    assert list(home.folder.iterdir()) == []
+    assert home.run("storage", "bench", "--seconds", "0.01", "--storage", url).code == 0, "which makes it"
+    assert home.run("list", "--storage", url).out == "There is no login yet: pauth login PROVIDER\n"
+    assert len(list(home.folder.iterdir())) >= 1
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://host/db", "redis:///0", "sqlite://:memory:", "sqlite:///:memory:", "sqlite:///", "sqlite:///file:x?uri=true"]
+)
+def test_of_others_it_cannot_be_known(url: str) -> None:
+    assert Place("", Secret(url)).is_there
+
+
+def test_the_refresher_may_run_before_the_program_that_it_serves(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAUTH_ENCRYPTION_KEY", KEY.to_string().reveal())
+    home.configure('storage = "sqlite:///tokens.db"\n[profiles.app]\nprovider = "https://as.example"\nclient_id = "x"\npublic = true\n')
+    assert home.run("refresher", "--once", "--json").json["logins"] == ["app"]

@@ -157,8 +157,16 @@ async def no_thread_outlives_the_event_loop() -> AsyncIterator[None]:
 
 @pytest.mark.parametrize("options", [{"table": "none"}, {"user_column": "none"}])
 async def test_a_table_that_is_not_there_is_told(file: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=r"could not be read \(OperationalError\); check the database, table= and user_column="):
+    with pytest.raises(
+        ConfigurationError, match=r"could not be read \(OperationalError\): check the database, the table's name, and the column"
+    ) as raised:
         await read(file, provider="acme", **options)
+    assert ("user_column=None (--no-user-column)" in str(raised.value), repr(options.get("user_column", "user_id")) in str(raised.value)) == (
+        True,
+        True,
+    )
+    with pytest.raises(ConfigurationError, match=r"the table's name$"):
+        await read(file, provider="acme", table="none", user_column=None)
 
 
 async def test_a_failure_in_the_middle_shows_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,5 @@
+"""``python -m pauth``: the command ``pauth``."""
+
+from pauth.cli import main
+
+main()
