@@ -120,9 +120,9 @@ async def test_its_file_goes_whoever_stores_it(rotating: Rotating, down: Databas
     assert len(files(tmp_path)) == 1
     down.down = False
     assert await second.get(KEY) == rotating.last
-    assert files(tmp_path) == []
-    await first.drain()
     await second.drain()
+    await first.drain()  # it may have stored it behind the scenes, and be at the file
+    assert files(tmp_path) == []
 
 
 async def test_after_a_login_its_file_goes_too(rotating: Rotating, down: Database, tmp_path: Path) -> None:
