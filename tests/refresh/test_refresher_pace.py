@@ -52,7 +52,7 @@ async def test_of_several_clients_none_takes_more_than_half_of_the_slots_p9(stor
 
 
 @pytest.mark.parametrize("rate", [5.0, {NAMESPACE: 5.0}], ids=["each", "one"])
-async def test_a_rate_holds_for_each_client_and_keeps_no_other_waiting(
+async def test_a_rate_holds_for_each_server_and_keeps_no_other_waiting(
     rate: float | dict[str, float], client: Obedient, store: Store, clock: ManualClock
 ) -> None:
     other = Obedient(store, clock, OTHER)
@@ -68,6 +68,32 @@ async def test_a_rate_holds_for_each_client_and_keeps_no_other_waiting(
         assert len(other.asked) == (50 if isinstance(rate, dict) else 1 + tenth // 2)
         clock.advance(0.1)
     assert (await running).refreshed == 100
+
+
+async def test_a_rate_is_one_for_all_clients_of_a_server(client: Obedient, store: Store, clock: ManualClock) -> None:
+    other = Obedient(store, clock, OTHER, endpoint=client.endpoint)
+    await store.add_all(users(25))
+    await store.add_all(users(25), namespace=OTHER)
+    running = asyncio.create_task(TokenRefresher([client, other], rate=5.0, concurrency=8, clock=clock).run_once())
+    for tenth in range(100):  # the first at once, the 50th 9.8 seconds later
+        await settle()
+        assert len(client.asked) + len(other.asked) == 1 + tenth // 2
+        assert abs(len(client.asked) - len(other.asked)) <= 5  # they take turns
+        clock.advance(0.1)
+    assert (await running).refreshed == 50
+
+
+async def test_clients_of_a_server_may_have_rates_of_their_own(client: Obedient, store: Store, clock: ManualClock) -> None:
+    other = Obedient(store, clock, OTHER, endpoint=client.endpoint)
+    await store.add_all(users(20))
+    await store.add_all(users(20), namespace=OTHER)
+    refresher = TokenRefresher([client, other], rate={NAMESPACE: 5.0, OTHER: 10.0}, concurrency=8, clock=clock)
+    running = asyncio.create_task(refresher.run_once())
+    for tenth in range(40):
+        await settle()
+        assert (len(client.asked), len(other.asked)) == (1 + tenth // 2, min(20, 1 + tenth))
+        clock.advance(0.1)
+    assert (await running).refreshed == 40
 
 
 async def test_who_is_late_does_not_make_it_up_all_at_once(client: Obedient, store: Store, clock: ManualClock) -> None:
