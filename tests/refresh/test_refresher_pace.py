@@ -10,7 +10,7 @@ import pytest
 from pauth import RefresherProgress, TokenRefresher
 from pauth.events import StoreScanned
 from pauth.testing import ManualClock
-from tests.refresh.kit import NAMESPACE, settle, until
+from tests.refresh.kit import NAMESPACE, passing, settle, until
 from tests.refresh.refreshers import OTHER, Obedient, Store, told, users
 
 # How many, how fast
@@ -104,9 +104,7 @@ async def test_who_is_late_does_not_make_it_up_all_at_once(client: Obedient, sto
     clock.advance(2.0)  # the machine slept
     await settle()
     assert len(client.asked) <= 3
-    while not running.done():
-        clock.advance(0.1)
-        await settle()
+    await passing(clock, running)
 
 
 async def test_nobody_waits_for_a_turn_who_has_nothing_to_ask(client: Obedient, store: Store, clock: ManualClock) -> None:
