@@ -142,6 +142,7 @@ class OAuth2Client:
         self._pending = self._storage if stores[1] is None else self._open(stores[1])
         policy = refresh_policy or RefreshPolicy()
         self._policy = policy
+        self._endpoint = server if isinstance(server, str) else server.token_endpoint
         self._tokens = RefreshCoordinator(
             self._storage,
             self._server.prepare_refresh,
@@ -150,7 +151,7 @@ class OAuth2Client:
             clock=self._clock,
             namespace=self._namespace,
             rotation=Rotation() if known is None else known.rotation or Rotation(RotationClass.NR),
-            endpoint=server if isinstance(server, str) else server.token_endpoint,
+            endpoint=self._endpoint,
             timeout=timeout,
             events=events,
             journal=_journal_folder(journal),
@@ -163,6 +164,11 @@ class OAuth2Client:
     def namespace(self) -> str:
         """Separates this client's records from those of others on the same storage (:class:`~pauth.storage.base.RecordKey`)."""
         return self._namespace
+
+    @property
+    def endpoint(self) -> str:
+        """Names the server, whose clients share a breaker and a refresher's rate: its issuer, or if it is not discovered its token endpoint."""
+        return self._endpoint
 
     @property
     def redirect_uri(self) -> str | None:

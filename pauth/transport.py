@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import threading
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from pauth.clock import Clock, SystemClock
 from pauth.core.wire import MAX_BODY, HTTPRequest, HTTPResponse, check_endpoint
 from pauth.errors import ConfigurationError, MalformedResponse, PAuthError, ProviderUnavailable, UntrustedServer
 from pauth.failpoints import failpoint
+from pauth.locks import ForkSafeLock
 from pauth.secret import Secret
 from pauth.version import __version__
 
@@ -107,7 +107,7 @@ class Transport:
         self.allow_insecure_http: bool = allow_insecure_http
         """Whether plain HTTP to other hosts is permitted."""
         self._clock = clock or SystemClock()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self._closed = False
 

@@ -14,7 +14,7 @@ import pauth.errors
 
 PACKAGE = Path(pauth.errors.__file__).parent
 
-LEAVES = frozenset({"pauth.errors", "pauth.secret", "pauth.clock", "pauth.failpoints", "pauth.version"})
+LEAVES = frozenset({"pauth.errors", "pauth.secret", "pauth.clock", "pauth.failpoints", "pauth.locks", "pauth.version"})
 """They import nothing of pauth and may be imported by all."""
 
 
@@ -48,6 +48,7 @@ ROOMS = {
     "pauth.secret": room(),
     "pauth.clock": room(),
     "pauth.failpoints": room(),
+    "pauth.locks": room(),
     "pauth.version": room(),
     "pauth.events": room(),
     # OAuth without I/O: time, randomness and network are arguments.

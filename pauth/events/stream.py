@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import re
 import secrets
-import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn, Self, TypeAlias
 
 from pauth.errors import ConfigurationError
 from pauth.events.kinds import Event
+from pauth.locks import ForkSafeLock
 from pauth.secret import Secret
 
 __all__ = ["EventListener", "EventStream", "Handler", "log_event"]
@@ -60,7 +61,7 @@ class EventStream:
                 f"fingerprint_key must be at least {_MIN_KEY} random bytes, such as secrets.token_bytes(32), or a Secret of as many"
             )
         self._key = key
-        self._lock = threading.RLock()  # re-entrant: the collector may run a finalizer that unsubscribes while it is held
+        self._lock = ForkSafeLock()
         if log:
             self._subscriptions = (_Subscription(log_event),)  # which is known to be a handler
 
@@ -144,7 +145,7 @@ class EventStream:
 class EventListener:
     """A bounded queue of events, made by :meth:`EventStream.listen`. It is read on the event loop that entered it; events come from any thread."""
 
-    __slots__ = ("_closed", "_events", "_lock", "_loop", "_max_queue", "_ready", "_stop", "_stream", "dropped")
+    __slots__ = ("_closed", "_events", "_lock", "_loop", "_max_queue", "_pid", "_ready", "_stop", "_stream", "dropped")
 
     def __init__(self, stream: EventStream, *, max_queue: int) -> None:
         if type(max_queue) is not int or max_queue < 1:
@@ -155,16 +156,17 @@ class EventListener:
         self._stream = stream
         self._max_queue = max_queue
         self._events: deque[Event] = deque()
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._ready = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid: int
         self._stop: Callable[[], None]
         self._closed = False
 
     async def __aenter__(self) -> Self:
         if self._loop is not None:
             raise ConfigurationError("an event listener is entered once; call listen() again for another one")
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._pid = asyncio.get_running_loop(), os.getpid()
         self._stop = self._stream.subscribe(partial(self._take, self._loop))
         return self
 
@@ -189,6 +191,9 @@ class EventListener:
             await self._ready.wait()
 
     def _take(self, loop: asyncio.AbstractEventLoop, event: Event) -> None:
+        if self._pid != os.getpid():  # a forked child: the loop that reads is its parent's, and to wake it would disturb it there
+            self._stop()
+            return
         with self._lock:
             wake = not self._events  # else the reader has been told, and looks again after each event
             first = len(self._events) == self._max_queue and self.dropped == 0

@@ -17,7 +17,6 @@ Each attempt to refresh a token is also a span, ``pauth.refresh``. Nothing of us
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -36,6 +35,7 @@ from pauth.events import (
     TokenRecovered,
     TokenRefreshed,
 )
+from pauth.locks import ForkSafeLock
 from pauth.version import __version__
 
 try:
@@ -118,7 +118,7 @@ class _Recorder:
             explicit_bucket_boundaries_advisory=_SCAN_BOUNDARIES,
         )
         self._tracer = tracer
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._failed: OrderedDict[str, trace.SpanContext] = OrderedDict()
 
     def __call__(self, event: Event) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pauth.core.token import Token
-from pauth.refresh.locks import ForkSafeLock
+from pauth.locks import ForkSafeLock
 
 __all__ = ["Cached", "TokenCache"]
 

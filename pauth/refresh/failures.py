@@ -10,7 +10,7 @@ from typing import Final
 
 from pauth.core.quirks import Rotation, RotationClass
 from pauth.errors import MalformedResponse, PAuthError, ProviderUnavailable, ReauthorizationRequired, UntrustedServer
-from pauth.refresh.locks import ForkSafeLock
+from pauth.locks import ForkSafeLock
 from pauth.refresh.stored import Attempts
 
 __all__ = ["MAX_RETRY_AFTER", "Breaker", "Failure", "after_failure", "classify", "may_have_spent", "rest_left", "sends_left", "takes_again"]

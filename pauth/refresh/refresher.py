@@ -41,8 +41,8 @@ class TokenRefresher:
     :param clients: whose tokens. Their storages must be pauth's own: a class with three methods cannot list what it has.
     :param interval: seconds from the beginning of one scan to that of the next; at most a tenth of the shortest lifetime, or tokens expire unseen.
     :param concurrency: how many refreshes are under way at once, at most; of several clients none has more than half of them.
-    :param rate: refreshes a second that this worker begins for a client, at most; a mapping gives it by :attr:`OAuth2Client.namespace`, for those
-        that are in it. ``None`` for as many as go.
+    :param rate: refreshes a second that this worker begins at one provider (:attr:`OAuth2Client.endpoint`), at most, for all clients of it. A
+        mapping gives each client a rate of its own instead, by :attr:`OAuth2Client.namespace`, to those that are in it. ``None`` for as many as go.
     :param page_size: how many records are listed at once.
     :param lease_time: seconds after which the others take over what a worker that died was at.
     :param on_progress: called now and then, with what has been done so far. It must not block.
@@ -83,12 +83,12 @@ class TokenRefresher:
                 concurrency=concurrency if len(clients) == 1 else max(1, concurrency // 2),
                 slots=slots,
                 doubt=Doubt(),
-                pace=Pace(pace, self._stop, self._clock),
+                pace=pace,
                 stop=self._stop,
                 clock=self._clock,
                 told=self._tell,
             )
-            for client, pace in zip(clients, _paces(clients, rate), strict=True)
+            for client, pace in zip(clients, self._paces(clients, rate), strict=True)
         ]
         self._stores = _by_store(self._works)
         self._at_it: set[Work] = set()
@@ -187,6 +187,21 @@ class TokenRefresher:
                 self._interval,
             )
 
+    def _paces(self, clients: Sequence[KeepsFresh], rate: float | Mapping[str, float] | None) -> list[Pace]:
+        """The pace of each client: the one of all that ask the same server, unless the client has a rate of its own."""
+        if isinstance(rate, Mapping):
+            strangers = set(rate) - {client.namespace for client in clients}
+            if strangers:
+                raise ConfigurationError("rate names a client that this TokenRefresher does not have; its keys are namespaces of its clients")
+            return [self._pace(rate.get(client.namespace)) for client in clients]
+        paces = {client.endpoint: self._pace(rate) for client in clients}
+        return [paces[client.endpoint] for client in clients]
+
+    def _pace(self, rate: float | None) -> Pace:
+        if rate is not None and not rate > 0:
+            raise ConfigurationError("a TokenRefresher needs rate > 0 (refreshes a second)")
+        return Pace(rate, self._stop, self._clock)
+
     def _tell(self) -> None:
         if self._on_progress is None:
             return
@@ -197,19 +212,6 @@ class TokenRefresher:
         else:
             return
         _log.error("the on_progress of a TokenRefresher failed (%s)", failure)
-
-
-def _paces(clients: Sequence[KeepsFresh], rate: float | Mapping[str, float] | None) -> list[float | None]:
-    """The rate of each client."""
-    paces: list[float | None] = [None if isinstance(rate, Mapping) else rate] * len(clients)
-    if isinstance(rate, Mapping):
-        strangers = set(rate) - {client.namespace for client in clients}
-        if strangers:
-            raise ConfigurationError("rate names a client that this TokenRefresher does not have; its keys are namespaces of its clients")
-        paces = [rate.get(client.namespace) for client in clients]
-    if any(pace is not None and not pace > 0 for pace in paces):
-        raise ConfigurationError("a TokenRefresher needs rate > 0 (refreshes a second)")
-    return paces
 
 
 def _by_store(works: Sequence[Work]) -> list[tuple[CoordinatedTokenStorage, list[Work]]]:

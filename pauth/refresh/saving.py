@@ -23,7 +23,7 @@ __all__ = ["Saved", "Saver", "Unsaved"]
 _log = logging.getLogger("pauth.refresh")
 
 _PAUSES: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
-"""Seconds before each attempt to store a rotated token; after the last one it is kept in memory and in the journal, and the error is reported."""
+"""Seconds before each attempt to store a rotated token; after the last one it is kept in memory, and the error is reported."""
 
 _MAX_MOVES: Final = 20
 

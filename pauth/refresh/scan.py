@@ -62,6 +62,11 @@ class KeepsFresh(Protocol):
         ...
 
     @property
+    def endpoint(self) -> str:
+        """Names the server that refreshes them: its issuer, or its token endpoint."""
+        ...
+
+    @property
     def token_storage(self) -> CoordinatedTokenStorage:
         """Where they are."""
         ...

@@ -11,11 +11,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 from pauth.clock import Clock
 from pauth.core.token import Token
 from pauth.errors import PAuthError
+from pauth.locks import ForkSafeLock
 from pauth.refresh.cache import TokenCache
 from pauth.refresh.failures import Breaker
 from pauth.refresh.flight import Flights
 from pauth.refresh.leases import HeldLease
-from pauth.refresh.locks import ForkSafeLock
 from pauth.refresh.reports import Reporter
 from pauth.refresh.saving import Unsaved
 from pauth.refresh.stored import Attempts

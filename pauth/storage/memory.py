@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from pauth.clock import Clock, SystemClock
 from pauth.errors import TokenStorageError
+from pauth.locks import ForkSafeLock
 from pauth.storage.arguments import (
     check_limit,
     check_lineage,
@@ -44,7 +44,7 @@ class PendingLogins:
     def __init__(self, limit: int = _MAX_PENDING) -> None:
         self._limit = limit
         self._items: dict[str, tuple[float, dict[str, Any]]] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def put(self, pending_id: str, payload: Mapping[str, Any], *, expires_at: float, now: float) -> None:
         """Keep a login until ``expires_at``."""
@@ -81,7 +81,7 @@ class RetiredVersions:
     def __init__(self, limit: int = _MAX_RETIRED) -> None:
         self._limit = limit
         self._versions: dict[tuple[str, str], int] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def remember(self, identity: tuple[str, str], version: int) -> None:
         """A record was deleted at this version."""
@@ -166,7 +166,7 @@ class MemoryTokenStorage:
         self._pending = PendingLogins(max_pending)
         self._leases = _Leases()
         self._watches = LocalWatches()
-        self._lock = threading.Lock()  # never held across an await
+        self._lock = ForkSafeLock()  # never held across an await
 
     def __repr__(self) -> str:
         return f"<MemoryTokenStorage with {len(self._entries)} records>"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, TypeAlias
+
+from pauth.locks import ForkSafeLock
 
 __all__ = ["Changed", "LocalWatches", "tell"]
 
@@ -33,7 +34,7 @@ class LocalWatches:
     def __init__(self) -> None:
         self.all: tuple[_LocalWatch, ...] = ()
         """Replaced, never changed: who tells goes through one while others come and go."""
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def add(self, changed: Changed) -> _LocalWatch:
         """Tell ``changed`` on the event loop that runs here."""

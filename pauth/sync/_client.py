@@ -114,6 +114,11 @@ class SyncOAuth2Client(Face[OAuth2Client]):
         return self._async.namespace
 
     @property
+    def endpoint(self) -> str:
+        """Names the server, whose clients share a breaker and a refresher's rate: its issuer, or if it is not discovered its token endpoint."""
+        return self._async.endpoint
+
+    @property
     def redirect_uri(self) -> str | None:
         """Where the provider sends the browser back to, as it was given."""
         return self._async.redirect_uri

@@ -34,8 +34,8 @@ class SyncTokenRefresher(Face[TokenRefresher]):
     :param clients: whose tokens. Their storages must be pauth's own: a class with three methods cannot list what it has.
     :param interval: seconds from the beginning of one scan to that of the next; at most a tenth of the shortest lifetime, or tokens expire unseen.
     :param concurrency: how many refreshes are under way at once, at most; of several clients none has more than half of them.
-    :param rate: refreshes a second that this worker begins for a client, at most; a mapping gives it by :attr:`OAuth2Client.namespace`, for those
-        that are in it. ``None`` for as many as go.
+    :param rate: refreshes a second that this worker begins at one provider (:attr:`OAuth2Client.endpoint`), at most, for all clients of it. A
+        mapping gives each client a rate of its own instead, by :attr:`OAuth2Client.namespace`, to those that are in it. ``None`` for as many as go.
     :param page_size: how many records are listed at once.
     :param lease_time: seconds after which the others take over what a worker that died was at.
     :param on_progress: called now and then, with what has been done so far. It must not block.

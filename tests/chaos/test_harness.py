@@ -15,7 +15,7 @@ from tests.chaos.__main__ import arguments
 from tests.chaos.catalog import SCENARIOS, Outcome
 from tests.chaos.double import DoubleClock
 from tests.chaos.history import Run, read_run
-from tests.chaos.matrix import matrix, report
+from tests.chaos.matrix import NOT_DONE, matrix, report
 from tests.chaos.nemesis import FAILPOINTS, Injected, Nemesis, Order, parse_orders
 from tests.chaos.recording import Recorder, watch_storage
 from tests.chaos.stores import DRIVERS
@@ -142,6 +142,12 @@ def test_the_report_shows_what_failed_and_how_to_run_it_again(tmp_path: Path) ->
     assert "| Stopped for 0.5 leases at | class | mid_send |" in text
     assert "| herd | redis | RU | 1 | 0 |" in text
     assert "- `python -m tests.chaos run 'crash:before_commit' --driver sqlite --rotation RSF --seed 7`\n  - K1: twice" in text
+    assert text.endswith(f"\n\n{NOT_DONE}\n")
+
+
+def test_the_page_says_what_is_not_done() -> None:
+    page = Path(__file__).parents[2] / "docs" / "chaos.md"
+    assert page.read_text(encoding="utf-8").endswith(f"\n\n{NOT_DONE}\n")
 
 
 def test_the_command_line_takes_lists() -> None:

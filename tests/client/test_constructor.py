@@ -130,6 +130,13 @@ async def test_ar6_a_redirect_uri_that_cannot_work(uri: str) -> None:
         await OAuth2Client("github", "client-1", redirect_uri=uri).get_authorization_url()
 
 
+def test_the_endpoint_tells_servers_apart() -> None:
+    github = OAuth2Client("github", "a", "CANARY-secret")
+    assert github.endpoint == Providers.GITHUB.metadata.token_endpoint
+    assert OAuth2Client("github", "b", "CANARY-secret").endpoint == github.endpoint
+    assert OAuth2Client("https://login.example", "a").endpoint == "https://login.example"
+
+
 def test_the_namespace_tells_providers_and_clients_apart() -> None:
     github = OAuth2Client("github", "a")
     assert json.loads(github.namespace) == ["https://github.com/login/oauth", "a"]

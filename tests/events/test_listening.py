@@ -152,6 +152,18 @@ def test_p15_a_listener_whose_loop_was_closed_is_forgotten() -> None:
     assert not stream.active
 
 
+async def test_p15_a_forked_child_forgets_the_listeners_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, (event,) = silent(), numbered(1)
+    async with stream.listen() as listener:
+        reading = asyncio.ensure_future(anext(listener, None))
+        await asyncio.sleep(0)
+        with monkeypatch.context() as child:
+            child.setattr("os.getpid", lambda: -1)
+            stream.emit(event)
+            assert not stream.active
+    assert await reading is None, "it was neither queued nor was its reader, on the parent's loop, woken for it"
+
+
 async def test_a_cancelled_reader_loses_nothing() -> None:
     stream, (event,) = silent(), numbered(1)
     async with stream.listen() as listener:

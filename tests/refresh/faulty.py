@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from pauth.errors import StorageUnavailable
 from pauth.secret import Secret
@@ -32,11 +32,17 @@ async def work(write: Write) -> Record | None:
 
 
 class Hold:
-    """The write waits until it is released."""
+    """The write waits until it is released; at the latest at the end of a ``with``: who closes a client after a failed assertion waits for it too."""
 
     def __init__(self) -> None:
         self.arrived = asyncio.Event()
         self.released = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.released.set()
 
     async def wait(self) -> None:
         self.arrived.set()

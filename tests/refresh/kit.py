@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import itertools
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,27 @@ Storage: TypeAlias = AsyncTokenStorage | BaseTokenStorage
 KINDS: Final = ("memory", "sqlite", "async class", "blocking class")
 
 
+TURNS: Final = 5_000_000
+"""Of the event loop: more than anything takes on a busy machine, so that what never comes is a failure and not a hang."""
+
+PAUSES: Final = 100_000
+"""Of two seconds: days, on the clock of a test."""
+
+
+def patience(turns: int) -> Iterator[None]:
+    """What a loop that waits goes through.
+
+    :raises AssertionError: after so many turns.
+    """
+    yield from itertools.repeat(None, turns)
+    raise AssertionError(f"what is waited for has not come in {turns} turns")
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Let the event loop turn until ``condition`` holds."""
-    while not condition():  # what is waited for has no event
+    for _ in patience(TURNS):  # what is waited for has no event
+        if condition():
+            return
         await asyncio.sleep(0)
 
 
@@ -64,9 +83,12 @@ async def landed(asker: OAuth2Client | RefreshCoordinator) -> None:
 
 async def passing(clock: ManualClock, work: Awaitable[Any]) -> Any:
     """What ``work`` gives, or its error, while time passes for it as soon as it sleeps."""
-    task = asyncio.ensure_future(work)
-    while not task.done():
+    task, pauses = asyncio.ensure_future(work), patience(PAUSES)
+    for _ in patience(TURNS):
+        if task.done():
+            break
         if clock.sleepers:
+            next(pauses)
             clock.advance(2.0)
         await asyncio.sleep(0)
     return await task

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import sys
-from typing import Any
+from typing import Any, Final
 
 from pauth.client import OAuth2Client
 from pauth.core.metadata import ServerMetadata
@@ -15,6 +15,8 @@ from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.refresher import TokenRefresher
 from pauth.storage import CoordinatedTokenStorage, DatabaseTokenStorage, EncryptionKey
 from pauth.storage.redis import RedisTokenStorage
+
+CONCURRENCY: Final = 4
 
 
 def open_storage(url: str, key: str, prefix: str) -> CoordinatedTokenStorage:
@@ -31,7 +33,7 @@ def open_client(storage: CoordinatedTokenStorage, told: dict[str, Any]) -> OAuth
         told["client_secret"],
         token_storage=storage,
         namespace=told["namespace"],
-        timeout=2.0,
+        timeout=told["timeout"],
         refresh_policy=RefreshPolicy(lease_margin=1.0, cache_entries=0),
     )
 
@@ -40,7 +42,7 @@ async def main() -> None:
     told = json.loads(sys.stdin.readline())
     storage = open_storage(told["url"], told["key"], told["prefix"])
     async with open_client(storage, told) as client:
-        refresher = TokenRefresher([client], concurrency=4, page_size=50, lease_time=1.0)
+        refresher = TokenRefresher([client], concurrency=CONCURRENCY, page_size=50, lease_time=1.0)
         await storage.count(client.namespace)  # connected
         sys.stdout.write("ready\n")
         sys.stdout.flush()

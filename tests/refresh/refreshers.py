@@ -182,6 +182,12 @@ class Obedient:
     most: int = 0
     """The most that were under way at once."""
 
+    endpoint: str = ""
+    """That of a server for this namespace alone, unless one is given."""
+
+    def __post_init__(self) -> None:
+        self.endpoint = self.endpoint or f"https://{self.namespace}.example/token"
+
     @property
     def token_storage(self) -> CoordinatedTokenStorage:
         return self.store

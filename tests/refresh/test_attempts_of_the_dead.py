@@ -331,10 +331,7 @@ async def test_p6_a_late_answer_is_adopted_while_who_took_over_waits_for_its_own
     rotating.forgiving = True
     rotating.after.append(answer.wait)
     taking_over = asyncio.create_task(rotating.elsewhere(faulty).get(KEY))
-    while not answer.arrived.is_set():
-        if rotating.clock.sleepers:
-            rotating.clock.advance(1)
-        await asyncio.sleep(0)
+    await passing(rotating.clock, answer.arrived.wait())
     hold.released.set()
     token = await late
     answer.released.set()

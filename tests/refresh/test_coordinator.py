@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -12,10 +11,11 @@ import pytest
 from pauth.core.token import Token, token_to_dict
 from pauth.errors import ConfigurationError, InvalidUserId, PAuthError, ProviderUnavailable, ReauthorizationRequired, StorageUnavailable
 from pauth.events import TokenRefreshed
+from pauth.refresh import coordinator as module
 from pauth.refresh.policy import RefreshPolicy
 from pauth.secret import Secret
 from pauth.storage import RecordKey
-from pauth.testing import faults
+from pauth.testing import ManualClock, faults
 from tests.refresh.faulty import FaultyStorage, Hold, Write
 from tests.refresh.kit import FRESH, KEY, NAMESPACE, STALE, Storage, World, landed, passing, settle, stored_token, until
 from tests.refresh.rotating import Rotating, failing, foreign
@@ -248,24 +248,23 @@ async def test_p9_a_caller_gives_up_at_its_deadline_and_the_refresh_goes_on(rota
 
 async def test_p9_the_deadline_is_one_for_all_that_a_call_takes(rotating: Rotating, faulty: FaultyStorage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its token is refreshed elsewhere again and again, and has expired each time when this process comes to look."""
-    coordinator = rotating.coordinator(faulty, RefreshPolicy(deadline=0.05))
+    coordinator = rotating.coordinator(faulty, RefreshPolicy(deadline=5.0))
     await rotating.stored_expired(faulty)
+    stopwatch = ManualClock()  # the time that the deadline is measured in
     waits: list[float] = []
-    flown = coordinator._flown  # pyright: ignore[reportPrivateUsage]
 
-    async def forestalled(stored: Any, patience: float, **options: Any) -> Any:
+    async def forestalled(_: Any, patience: float) -> None:
         waits.append(patience)
+        assert len(waits) <= 3, "the deadline has passed"
         await faulty.replace(KEY, token_to_dict(rotating.issue()), expected_version=None)
         rotating.clock.advance(3600)
-        await asyncio.sleep(0.001)
-        return None if patience else await flown(stored, patience, **options)
+        stopwatch.advance(2)
 
     monkeypatch.setattr(coordinator, "_flown", forestalled)
+    monkeypatch.setattr(module, "time", stopwatch)
     with pytest.raises(ProviderUnavailable, match="takes too long"):
         await coordinator.get(KEY)
-    assert waits[0] <= 0.05
-    assert len(waits) > 2
-    assert all(one > two for one, two in itertools.pairwise(waits))
+    assert waits == [5.0, 3.0, 1.0]
 
 
 async def test_p9_one_user_whose_server_hangs_does_not_delay_another(strict: World) -> None:

@@ -94,7 +94,7 @@ async def test_a_recovered_token_is_told_once_when_two_store_it(
     monkeypatch.setattr(SpillJournal, "remove", slow)
     down.down = False
     rotating.clock.advance(60)
-    await at_it.wait()
+    await until(at_it.is_set)
     assert await stored_token(down) == rotating.last
     (unsaved,) = coordinator._shared.unsaved.values()  # pyright: ignore[reportPrivateUsage]
     assert await coordinator._waiting.offer(KEY, unsaved)  # pyright: ignore[reportPrivateUsage]

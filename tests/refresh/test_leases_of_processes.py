@@ -14,7 +14,7 @@ from pauth.events import AmbiguousRefresh, LeaseLost, RefreshFailed, StorageConf
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.stored import NO_ATTEMPTS
 from tests.refresh.faulty import FaultyStorage, Hold, WithoutLeases, Write, lose, refuse
-from tests.refresh.kit import KEY, attempts_of, passing, settle, stored_token, until
+from tests.refresh.kit import KEY, PAUSES, attempts_of, passing, patience, settle, stored_token, until
 from tests.refresh.rotating import Rotating, failing
 
 TIMEOUT = 15.0
@@ -62,7 +62,9 @@ async def test_p9_who_waits_looks_again_soon_at_first_and_then_twice_a_second(ro
     looks: list[float] = []
     process = rotating.elsewhere(faulty)
     waiting = asyncio.create_task(process.get(KEY))
-    while not waiting.done():
+    for _ in patience(PAUSES):
+        if waiting.done():
+            break
         if rotating.clock.sleepers:
             looks.append(rotating.clock.monotonic())
             while rotating.clock.sleepers:
@@ -324,7 +326,9 @@ async def test_p10_who_waited_for_the_lease_does_not_ask_a_server_that_has_just_
 async def _each_passing(rotating: Rotating, tasks: list[asyncio.Task[Any]]) -> list[Any]:
     """What they give while time passes in small steps."""
     gathering = asyncio.gather(*tasks, return_exceptions=True)
-    while not gathering.done():
+    for _ in patience(PAUSES):
+        if gathering.done():
+            break
         rotating.clock.advance(0.005)
         await settle()
     return await gathering

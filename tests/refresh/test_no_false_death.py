@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -192,13 +193,28 @@ async def test_a_failure_costs_nothing_while_the_token_is_valid(fault: Any) -> N
             assert await stored_token(storage) == token
 
 
-async def test_p8_a_timeout_leaves_the_grant_alone(strict: World, storage: Storage) -> None:
-    async with strict.client(storage, timeout=0.1) as client, strict.client(storage) as patient:
+async def test_p8_a_timeout_leaves_the_grant_alone(strict: World, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold = strict.server.script("token", faults.hold(then=faults.status(503)), when=lambda seen: seen.grant_type == "refresh_token")
+
+    @asynccontextmanager
+    async def time_is_up_when_it_has_arrived(_: float) -> AsyncGenerator[None, None]:
+        async with asyncio.timeout(None) as limit:
+
+            async def expire() -> None:
+                await hold.arrived.wait()
+                limit.reschedule(asyncio.get_running_loop().time())
+
+            expiring = asyncio.create_task(expire())
+            yield
+        await expiring
+
+    async with strict.client(storage) as client, strict.client(storage) as patient:
         token = await strict.log_in(patient)
         strict.expire()
-        hold = strict.server.script("token", faults.hold(then=faults.status(503)))
-        with pytest.raises(ProviderUnavailable) as caught:
-            await client.get_token("alice")
+        with monkeypatch.context() as patch:
+            patch.setattr("pauth.transport._time_limit", time_is_up_when_it_has_arrived)
+            with pytest.raises(ProviderUnavailable, match="did not answer within") as caught:
+                await client.get_token("alice")
         assert caught.value.retryable
         hold.release()
         assert await stored_token(storage) == token

@@ -42,16 +42,15 @@ async def test_p3_nobody_gets_the_token_while_the_write_is_held(strict: World, s
         old = await strict.log_in(client)
         if not explicit:
             strict.expire()
-        hold = Hold()
-        storage.faults.append(hold)
-        early = [asyncio.create_task(client.refresh("alice") if explicit else _acknowledged_token(client, storage)) for _ in range(3)]
-        await hold.arrived.wait()
-        # The server has rotated, so the old token may be dead: whoever comes now waits for the new one, even if the old one has time left.
-        late = [asyncio.create_task(_acknowledged_token(other, storage)) for _ in range(3)]
-        await settle()
-        assert not any(task.done() for task in early + late)
-        assert await stored_token(storage) == old
-        hold.released.set()
+        with Hold() as hold:
+            storage.faults.append(hold)
+            early = [asyncio.create_task(client.refresh("alice") if explicit else _acknowledged_token(client, storage)) for _ in range(3)]
+            await hold.arrived.wait()
+            # The server has rotated, so the old token may be dead: whoever comes now waits for the new one, even if the old one has time left.
+            late = [asyncio.create_task(_acknowledged_token(other, storage)) for _ in range(3)]
+            await settle()
+            assert not any(task.done() for task in early + late)
+            assert await stored_token(storage) == old
         tokens = await asyncio.gather(*early, *late)
     assert set(map(id, tokens)) == {id(tokens[0])}
     assert await stored_token(storage) == tokens[0]
@@ -242,9 +241,7 @@ async def test_p4_whatever_keeps_a_record_from_being_written_does_not_lose_the_t
         await passing(rotating.clock, coordinator.get(KEY))
     (unsaved,) = rotating.told(TokenUnsaved)
     assert unsaved.error == "StorageUnavailable"
-    while not rotating.told(TokenRecovered):
-        rotating.clock.advance(5)
-        await settle()
+    await passing(rotating.clock, until(lambda: rotating.told(TokenRecovered)))
     assert await stored_token(faulty) == rotating.last
     assert len(rotating.sent) == 1
 

@@ -10,7 +10,7 @@ import pytest
 from pauth import RefresherProgress, TokenRefresher
 from pauth.events import StoreScanned
 from pauth.testing import ManualClock
-from tests.refresh.kit import NAMESPACE, settle, until
+from tests.refresh.kit import NAMESPACE, passing, settle, until
 from tests.refresh.refreshers import OTHER, Obedient, Store, told, users
 
 # How many, how fast
@@ -52,7 +52,7 @@ async def test_of_several_clients_none_takes_more_than_half_of_the_slots_p9(stor
 
 
 @pytest.mark.parametrize("rate", [5.0, {NAMESPACE: 5.0}], ids=["each", "one"])
-async def test_a_rate_holds_for_each_client_and_keeps_no_other_waiting(
+async def test_a_rate_holds_for_each_server_and_keeps_no_other_waiting(
     rate: float | dict[str, float], client: Obedient, store: Store, clock: ManualClock
 ) -> None:
     other = Obedient(store, clock, OTHER)
@@ -70,6 +70,32 @@ async def test_a_rate_holds_for_each_client_and_keeps_no_other_waiting(
     assert (await running).refreshed == 100
 
 
+async def test_a_rate_is_one_for_all_clients_of_a_server(client: Obedient, store: Store, clock: ManualClock) -> None:
+    other = Obedient(store, clock, OTHER, endpoint=client.endpoint)
+    await store.add_all(users(25))
+    await store.add_all(users(25), namespace=OTHER)
+    running = asyncio.create_task(TokenRefresher([client, other], rate=5.0, concurrency=8, clock=clock).run_once())
+    for tenth in range(100):  # the first at once, the 50th 9.8 seconds later
+        await settle()
+        assert len(client.asked) + len(other.asked) == 1 + tenth // 2
+        assert abs(len(client.asked) - len(other.asked)) <= 5  # they take turns
+        clock.advance(0.1)
+    assert (await running).refreshed == 50
+
+
+async def test_clients_of_a_server_may_have_rates_of_their_own(client: Obedient, store: Store, clock: ManualClock) -> None:
+    other = Obedient(store, clock, OTHER, endpoint=client.endpoint)
+    await store.add_all(users(20))
+    await store.add_all(users(20), namespace=OTHER)
+    refresher = TokenRefresher([client, other], rate={NAMESPACE: 5.0, OTHER: 10.0}, concurrency=8, clock=clock)
+    running = asyncio.create_task(refresher.run_once())
+    for tenth in range(40):
+        await settle()
+        assert (len(client.asked), len(other.asked)) == (1 + tenth // 2, min(20, 1 + tenth))
+        clock.advance(0.1)
+    assert (await running).refreshed == 40
+
+
 async def test_who_is_late_does_not_make_it_up_all_at_once(client: Obedient, store: Store, clock: ManualClock) -> None:
     await store.add_all(users(40))
     refresher = TokenRefresher([client], rate=10.0, concurrency=8, clock=clock)
@@ -78,9 +104,7 @@ async def test_who_is_late_does_not_make_it_up_all_at_once(client: Obedient, sto
     clock.advance(2.0)  # the machine slept
     await settle()
     assert len(client.asked) <= 3
-    while not running.done():
-        clock.advance(0.1)
-        await settle()
+    await passing(clock, running)
 
 
 async def test_nobody_waits_for_a_turn_who_has_nothing_to_ask(client: Obedient, store: Store, clock: ManualClock) -> None:

@@ -19,7 +19,7 @@ from pauth.refresh.progress import RefresherProgress
 from pauth.storage import CoordinatedTokenStorage, RecordKey
 from pauth.testing import AuthorizationServer, Client, faults
 from tests.refresh.kit import LIFETIME, NAMESPACE
-from tests.refresh.refresher_program import open_client, open_storage
+from tests.refresh.refresher_program import CONCURRENCY, open_client, open_storage
 from tests.refresh.refreshers import granted, sums_up, users
 from tests.storage.kit import KEY
 from tests.support.redis_servers import valkey
@@ -103,6 +103,7 @@ async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             "client_secret": registered.client_secret,
             "authorization_endpoint": server.authorization_endpoint,
             "token_endpoint": server.token_endpoint,
+            "timeout": 2.0,  # so long others wait for who was killed
         }
         storage = open_storage(told["url"], told["key"], told["prefix"])
         made = Fleet(server, registered, told, storage)
@@ -116,9 +117,22 @@ async def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
 async def test_processes_share_the_load_and_refresh_nothing_twice_p1(fleet: Fleet) -> None:
     await fleet.log_in_all(users(150))
-    fleet.server.script("token", faults.delay(0.01), times=None)  # or the first one would have done it all before the others begin
+    fleet.told["timeout"] = 60.0
+    arrived = 0
+
+    def count(_: object) -> bool:
+        nonlocal arrived
+        arrived += 1
+        return True
+
+    # or the first one would have done it all before the others begin
+    held = fleet.server.script("token", faults.hold(), times=None, when=count)
     workers = await asyncio.gather(*(fleet.start() for _ in range(3)))
     await asyncio.gather(*(fleet.go(worker) for worker in workers))
+    while arrived <= 2 * CONCURRENCY:  # what two of them can do at once: the third one is at it too
+        assert all(worker.returncode is None for worker in workers)
+        await asyncio.sleep(0.01)  # the processor is theirs
+    held.release()
     done = await asyncio.gather(*(fleet.outcome(worker) for worker in workers))
     assert fleet.exchanged() == Counter(users(150))
     assert sum(each.refreshed for each in done) == 150

@@ -68,7 +68,7 @@ class Town:
             "clock": self.clock,
         }
         client = SyncOAuth2Client(self.server.issuer, token_storage=token_storage, **arguments | options)
-        self.stack.callback(client.close)
+        self.stack.callback(_close, client)
         return client
 
     def callback(self, client: SyncOAuth2Client, user: str = "alice", **options: Any) -> str:
@@ -132,11 +132,21 @@ class HeldRequest:
         """Wait until the server has it, and has done it if it was to be applied."""
         self.town.run(self._arrived())
 
+    @property
+    def has_arrived(self) -> bool:
+        """Whether the server has it by now."""
+        return self.fault.arrived.is_set()
+
     def release(self) -> None:
         self.town.loop.call_soon_threadsafe(self.fault.release)
 
     async def _arrived(self) -> None:
         await self.fault.arrived.wait()
+
+
+def _close(client: SyncOAuth2Client) -> None:
+    client._deadline = None  # pyright: ignore[reportPrivateUsage]  # the deadline of a test is for what it tests
+    client.close()
 
 
 @contextmanager

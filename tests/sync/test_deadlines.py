@@ -19,11 +19,13 @@ def test_p9_a_call_gives_up_at_its_deadline_and_the_refresh_goes_on(town: Town) 
     patient, hasty = town.client(storage), town.client(storage, deadline=0.05)
     town.log_in(patient)
     with town.held() as refresh:
-        with pytest.raises(DeadlineExceeded, match=r"^no answer within 0\.05 seconds; what was begun may still be completed: try again$") as caught:
-            hasty.refresh("alice")
-        refresh.arrived()
-        assert caught.value.retryable
-        assert caught.value.__context__ is None
+        while not refresh.has_arrived:  # on a busy machine the time may be up before anything is begun
+            with pytest.raises(
+                DeadlineExceeded, match=r"^no answer within 0\.05 seconds; what was begun may still be completed: try again$"
+            ) as caught:
+                hasty.refresh("alice")
+            assert caught.value.retryable
+            assert caught.value.__context__ is None
         refresh.release()
         token = patient.refresh("alice")  # waits for the same one
     assert town.refreshes() == 1

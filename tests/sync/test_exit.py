@@ -50,6 +50,7 @@ def test_p4_a_refresh_that_nobody_waits_for_is_stored_before_the_program_ends(re
     with real_town.held() as refresh:
         program = real_town.program(tmp_path, "ending", "refreshing", kind)
         refresh.arrived()
+        program.tell("it has arrived")
         assert program.line() == "ending"
         refresh.release()
         assert program.finish(canary) == (0, "", "")
@@ -61,6 +62,7 @@ def test_p4_so_it_is_in_a_worker_process(real_town: Town, tmp_path: Path, canary
     with real_town.held() as refresh:
         program = real_town.program(tmp_path, "ending", "worker process", "sqlite")
         refresh.arrived()
+        program.tell("it has arrived")
         assert program.line() == "ending"
         refresh.release()
         assert program.finish(canary) == (0, "", "")

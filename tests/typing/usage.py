@@ -113,6 +113,7 @@ def blocking(code: str, state: str) -> None:
             assert_type(client.refresh("ann", if_version="1"), Token)
             assert_type(client.get_user_info("ann"), UserInfo)
             assert_type(client.namespace, str)
+            assert_type(client.endpoint, str)
             client.revoke("ann")
             client.get_token(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     with SyncTokenStorage("memory://", deadline=None) as store:
