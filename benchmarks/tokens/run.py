@@ -10,7 +10,7 @@ from typing import Final
 
 from benchmarks.measure import Effort
 from benchmarks.storage import machine, versions
-from benchmarks.tokens import exchange, herd, hot, id_token, importing, making, memory, race, refresher
+from benchmarks.tokens import exchange, herd, hot, id_token, importing, making, memory, race, refresher, shell
 from benchmarks.tokens.authority import authority
 from benchmarks.tokens.report import TokenReport
 from benchmarks.tokens.result import Setting, Way
@@ -28,6 +28,7 @@ PARTS: Final[Mapping[str, Way]] = MappingProxyType(
         "memory": memory.run,
         "id-token": id_token.run,
         "import": importing.run,
+        "shell": shell.run,
     }
 )
 _PACKAGES: Final = ("aiohttp", "cryptography", "joserfc", "orjson", "Authlib", "httpx", "httpx-oauth", "requests-oauthlib", "google-auth", "msal")
