@@ -65,7 +65,11 @@ async def test_bench_as_a_function() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_bench_that_is_ended_cleans_up(home: Home, number: int) -> None:
-    process = home.start("storage", "bench", "--seconds", "600")
+    before = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup, and what they start would ignore SIGHUP as they do
+    try:
+        process = home.start("storage", "bench", "--seconds", "600")
+    finally:
+        signal.signal(number, before)
     while len(list(home.tokens.rglob("*.token"))) < 64:
         assert process.poll() is None
         time.sleep(0.01)
