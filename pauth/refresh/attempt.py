@@ -27,10 +27,10 @@ from pauth.refresh.leases import HeldLease, take_lease
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.records import Records, Stored, new_lineage
 from pauth.refresh.reports import Report, Reporter
-from pauth.refresh.saving import Saved, Saver, Unsaved
+from pauth.refresh.saving import Saver, Unsaved
 from pauth.refresh.shared import Shared
 from pauth.refresh.stored import NO_ATTEMPTS, Attempts
-from pauth.storage.base import CoordinatedTokenStorage, RecordKey
+from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
 
 __all__ = ["Attempter", "Exchange", "Prepare"]
 
@@ -91,7 +91,7 @@ class Attempter:
         key, seen = stored.record.key, stored.edition
         unsaved = self.shared.unsaved_successor(stored.record)
         if unsaved is not None:
-            return await self._save(stored, unsaved, unsaved.report or Report(self.reporter, key, unsaved.attempt_id), recovered=True)
+            return await self._save(stored, unsaved, unsaved.report or Report(self.reporter, key, unsaved.attempt_id))
         if not self.refreshable(stored.grant.token):
             raise ReauthorizationRequired("the access token has expired and has no refresh token; let the user log in", reason="no_refresh_token")
         self.admission.heard(stored.grant.token)
@@ -158,7 +158,7 @@ class Attempter:
             "the refresh token may have been used up by a request whose answer was lost, and the server accepts it only once; log in again",
             reason="ambiguous_rotation",
         )
-        if self.shared.is_news(f"ambiguous {stored.edition}"):
+        if self.shared.is_news(("ambiguous", stored.record.key, stored.edition)):
             report.reauthorization_needed(failure.reason)
         self.shared.rest(stored.record.key, stored.edition, self.clock.monotonic() + _LOOK_AGAIN, failure)
         raise failure
@@ -182,7 +182,7 @@ class Attempter:
             attempts = self.shared.settled(stored.grant.attempts)
             found = await self._found(attempts)
             if found is not None:
-                return await self._save(stored, found, Report(self.reporter, key, found.attempt_id), recovered=True)
+                return await self._save(stored, found, Report(self.reporter, key, found.attempt_id))
             if attempts.under_way:
                 attempts = replace(attempts, lost_at=attempts.lost_at or self._began(attempts))
                 if not await self._outlived(stored, attempts):
@@ -339,16 +339,16 @@ class Attempter:
         except TokenStorageError as error:
             _log.warning("an attempt that sent nothing could not be taken back (%s)", type(error).__name__)
 
-    async def _save(self, stored: Stored, unsaved: Unsaved, report: Report, *, recovered: bool = False) -> Token | None:
+    async def _save(self, stored: Stored, unsaved: Unsaved, report: Report) -> Token | None:
         """Store the successor of ``stored``; give it only when the store has it (P3)."""
         key, grant = stored.record.key, unsaved.grant
         self.shared.unsaved[key] = unsaved
         self.records.doubt(key)  # the server may have ended the token that is in memory
         failpoint("before_commit")
         failure: StorageUnavailable | None = None
-        saved = Saved(None, here=False)
+        record: Record | None = None
         try:
-            saved = await self.saver.insist(key, unsaved, expires_at=self.records.expires_at(grant))
+            record = await self.saver.insist(key, unsaved, expires_at=self.records.expires_at(grant))
         except StorageUnavailable as error:
             failure = error
         if failure is not None:
@@ -356,9 +356,8 @@ class Attempter:
             self.save_later(key, unsaved)
             raise failure
         failpoint("after_commit")
-        waited = self.shared.forget(key, unsaved)
+        self.shared.forget(key, unsaved)
         await self.shared.let_go(key)
-        record = saved.record
         if record is None:
             report.conflict("superseded")
             return None
@@ -366,11 +365,7 @@ class Attempter:
             report.conflict("adopted")
         self.shared.rests.pop(key, None)
         self.records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
-        if recovered:
-            if not (saved.here or waited) or not self.shared.is_news(unsaved.attempt_id):  # somebody else has told it
-                return unsaved.token
-            report.recovered(unsaved.source)
-        report.refreshed(unsaved.token, stored.grant.token)
+        self.shared.tell_stored(unsaved, report)
         return unsaved.token
 
     async def _failed(self, intended: Stored, failure: PAuthError, report: Report) -> None:

@@ -191,7 +191,7 @@ class RefreshCoordinator:
         stored = await self._records.look(key)
         if stored is not None:
             # by token: who ends a new login must not be told that the one before it has ended
-            await self.shielded(("end", key, stored.grant.token.version), partial(self._end, key, revoke, renew), patience=self._policy.deadline)
+            await self.shielded(("end", key, stored.edition), partial(self._end, key, revoke, renew), patience=self._policy.deadline)
 
     async def _end(self, key: RecordKey, revoke: Callable[[Token], Awaitable[None]], renew: _Renew | None) -> None:
         while (stored := await self._records.look(key)) is not None:

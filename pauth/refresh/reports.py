@@ -87,7 +87,7 @@ class Reporter:
 class Report:
     """The events of one attempt."""
 
-    __slots__ = ("_began", "_behind", "_key", "_reporter", "attempt_id", "retry_of")
+    __slots__ = ("_began", "_behind", "_key", "_reporter", "alarmed", "attempt_id", "retry_of")
 
     def __init__(self, reporter: Reporter, key: RecordKey, attempt_id: str, *, behind_the_scenes: bool = False) -> None:
         self._reporter = reporter
@@ -96,6 +96,8 @@ class Report:
         self._began = reporter.monotonic()
         self.attempt_id: str = attempt_id
         self.retry_of: str | None = None
+        self.alarmed: bool = False
+        """It was told that the store does not take the token."""
 
     def refreshed(self, token: Token, previous: Token) -> None:
         """The new token is stored."""
@@ -137,6 +139,7 @@ class Report:
 
     def unsaved(self, error: PAuthError, *, journaled: bool) -> None:
         """The store does not take the new token."""
+        self.alarmed = True
         self._tell(TokenUnsaved, journaled=journaled, error=type(error).__name__)
 
     def recovered(self, source: Literal["memory", "journal"]) -> None:

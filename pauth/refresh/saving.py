@@ -18,7 +18,7 @@ from pauth.refresh.stored import StoredGrant, write_grant
 from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
 from pauth.storage.journal import SpillJournal
 
-__all__ = ["Saved", "Saver", "Unsaved"]
+__all__ = ["Saver", "Unsaved"]
 
 _log = logging.getLogger("pauth.refresh")
 
@@ -67,16 +67,6 @@ class Unsaved:
         return f"<Unsaved version={self.version}>"
 
 
-class Saved(NamedTuple):
-    """What came of offering a token to the store."""
-
-    record: Record | None
-    """The record that now holds it; ``None`` if the store holds something else, which stays."""
-
-    here: bool
-    """It was this write that did it, not an earlier one or somebody else's."""
-
-
 @runtime_checkable
 class _Sealing(Protocol):
     """A storage that can encrypt what is kept elsewhere for it."""
@@ -118,9 +108,10 @@ class Saver:
             self._journal = _Journal(SpillJournal(journal, store), storage)
         self._files = files
 
-    async def insist(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Saved:
+    async def insist(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Record | None:
         """Write until the store takes it, for a few seconds.
 
+        :returns: the record that now holds the token; ``None`` if the store holds something else, which stays.
         :raises StorageUnavailable: it was not taken. It is in the journal, if there is one.
         """
         pauses = list(_PAUSES)
@@ -141,12 +132,13 @@ class Saver:
                 interrupted, pauses = True, [0.0]
         raise StorageUnavailable("a refreshed token could not be stored; it is kept, and stored as soon as the store takes it")
 
-    async def write(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Saved:
+    async def write(self, key: RecordKey, unsaved: Unsaved, *, expires_at: float | None) -> Record | None:
         """Write the token over the record it was obtained with, and over nothing else (P6).
 
         The version may have moved on: somebody has noted an attempt of his own, or its failure, while the refresh token stayed. Then the token is
         as true as it is late. After a lost answer the record found may be our own.
 
+        :returns: as :meth:`insist`.
         :raises TokenStorageError: the store failed.
         """
         version = unsaved.version
@@ -163,9 +155,9 @@ class Saver:
             if written is not None or current is None or current.lineage != unsaved.predecessor:
                 await self.forget_file(unsaved)
                 if current is not None and current.lineage == unsaved.lineage:
-                    return Saved(current, written is not None)
+                    return current
                 _log.warning("a refreshed token is not stored, since a login, a revocation or another refresh has come before it")
-                return Saved(None, here=False)
+                return None
             version = current.version
         raise StorageUnavailable("a record changed all the time while a refreshed token was to be stored")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -16,7 +16,7 @@ from pauth.refresh.cache import TokenCache
 from pauth.refresh.failures import Breaker
 from pauth.refresh.flight import Flights
 from pauth.refresh.leases import HeldLease
-from pauth.refresh.reports import Reporter
+from pauth.refresh.reports import Report, Reporter
 from pauth.refresh.saving import Unsaved
 from pauth.refresh.stored import Attempts
 from pauth.storage.base import Record, RecordKey
@@ -87,7 +87,7 @@ class Shared:
         """Leases that keep other processes away from tokens that wait to be saved here."""
         self.outcomes: dict[str, Attempts] = {}
         """What is known after attempts of this process that may stand in a record as under way, since the store did not take how they ended."""
-        self.told: dict[str, None] = {}
+        self.told: dict[Hashable, None] = {}
         """What has been told, and is not to be told again."""
         self.caches: dict[str, TokenCache] = {}
         self.breakers: dict[str, Breaker] = {}
@@ -163,19 +163,28 @@ class Shared:
             return True
 
     async def let_go(self, key: RecordKey) -> None:
-        """Give back the lease that was kept while a token waited to be saved."""
-        held = self.held.pop(key, None)
+        """Give back the lease that was kept while a token waited to be saved, unless the next one waits already."""
+        held = None if key in self.unsaved else self.held.pop(key, None)
         if held is not None:
             await held.release()
 
-    def is_news(self, what: str) -> bool:
-        """Whether nobody here has told this yet. Two who offer a token to the store at the same time both find it there, for one."""
+    def is_news(self, what: Hashable) -> bool:
+        """Whether nobody here has told this yet."""
         with _lock:
             if what in self.told:
                 return False
             _bound(self.told)
             self.told[what] = None
             return True
+
+    def tell_stored(self, unsaved: Unsaved, report: Report) -> None:
+        """Tell, once, that a token is stored: two who offer it to the store at the same time both find it there."""
+        if not self.is_news(unsaved.attempt_id):
+            return
+        if report.alarmed or unsaved.previous is None:
+            report.recovered(unsaved.source)
+        if unsaved.previous is not None:  # else another process has obtained it, and how long that took nobody knows
+            report.refreshed(unsaved.token, unsaved.previous)
 
 
 def is_ahead(token: Token, now: float) -> bool:

@@ -72,18 +72,22 @@ class Waiting:
 
     async def _keep_offering(self, key: RecordKey, unsaved: Unsaved) -> None:
         pause = _FIRST_PAUSE
-        while key in self._shared.unsaved:
-            await self._clock.sleep(pause)
-            pause = min(pause * 1.5, _LAST_PAUSE)
+        while True:
+            if key in self._shared.unsaved:
+                await self._clock.sleep(pause)
+                pause = min(pause * 1.5, _LAST_PAUSE)
             waiting = self._shared.unsaved.get(key)
             if waiting is not None:
                 unsaved = waiting
-                # A flight, as who closes the client waits for those: the write, and the file of the journal that has to go. It is one of this event
-                # loop, as another one may be stopped in the middle of its own.
+                # A flight, as who closes the client waits for those: the write, and the file of the journal that has to go. It is one of this
+                # event loop, as another one may be stopped in the middle of its own.
                 await self._shielded(("save", key, id(asyncio.get_running_loop())), partial(self.offer, key, unsaved))
-        # A login may have come, after which nobody offers it any more.
-        await self._saver.forget_file(unsaved)
-        await self._shared.let_go(key)
+                continue
+            # A login may have come, after which nobody offers it any more.
+            await self._saver.forget_file(unsaved)
+            await self._shared.let_go(key)
+            if key not in self._shared.unsaved:
+                return
 
     def stop(self) -> None:
         """Offer nothing any more behind the scenes, in this event loop."""
@@ -94,24 +98,17 @@ class Waiting:
         """Offer a token to the store once; gives whether it need not be kept any more."""
         grant = unsaved.grant
         try:
-            saved = await self._saver.write(key, unsaved, expires_at=self._records.expires_at(grant))
+            record = await self._saver.write(key, unsaved, expires_at=self._records.expires_at(grant))
         except Exception as error:  # noqa: BLE001  # as Saver.insist(): whatever it is, the others are offered too
             _log.warning("a refreshed token could not be stored yet (%s)", type(error).__name__)
             return False
-        waited = self._shared.forget(key, unsaved)
+        self._shared.forget(key, unsaved)
         await self._shared.let_go(key)
-        if saved.record is not None and (saved.here or waited):  # else somebody else has told it
-            self._records.remember(Stored(saved.record, grant), predecessor=unsaved.predecessor)
-            if self._shared.is_news(unsaved.attempt_id):
-                self._tell(key, unsaved)
+        if record is not None:
+            self._records.remember(Stored(record, grant), predecessor=unsaved.predecessor)
+            reporter = self._reporter if key.namespace == self._namespace else self._shared.reporters.get(key.namespace, self._reporter)
+            self._shared.tell_stored(unsaved, unsaved.report or Report(reporter, key, unsaved.attempt_id))
         return True
-
-    def _tell(self, key: RecordKey, unsaved: Unsaved) -> None:
-        reporter = self._reporter if key.namespace == self._namespace else self._shared.reporters.get(key.namespace, self._reporter)
-        report = unsaved.report or Report(reporter, key, unsaved.attempt_id)
-        report.recovered(unsaved.source)
-        if unsaved.previous is not None:  # else another process has obtained it, and how long that took nobody knows
-            report.refreshed(unsaved.token, unsaved.previous)
 
     async def offer_all(self, found: Sequence[tuple[RecordKey, Unsaved]]) -> None:
         """Offer what the journal had; each is offered again when it is asked for."""

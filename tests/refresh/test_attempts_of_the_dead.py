@@ -13,8 +13,9 @@ from pauth.errors import ProviderUnavailable, ReauthorizationRequired
 from pauth.events import AmbiguousRefresh, LeaseLost, ReauthorizationNeeded, StorageConflict, TokenRefreshed
 from pauth.refresh.policy import RefreshPolicy
 from pauth.refresh.stored import NO_ATTEMPTS, Attempts, StoredGrant, write_grant
+from pauth.storage import RecordKey
 from tests.refresh.faulty import FaultyStorage, Hold
-from tests.refresh.kit import KEY, LIFETIME, attempts_of, passing, settle, stored, stored_token, until
+from tests.refresh.kit import KEY, LIFETIME, NAMESPACE, attempts_of, passing, settle, stored, stored_token, until
 from tests.refresh.rotating import Rotating, failing, no_answer
 
 ANSWER = 20.0
@@ -138,6 +139,13 @@ async def test_p2_what_may_be_used_up_is_not_sent_more_often_than_the_policy_say
         assert [event.reason for event in rotating.told(ReauthorizationNeeded)] == ["ambiguous_rotation"]
         if not expired:
             assert await process.get(KEY) == token
+    other = RecordKey(NAMESPACE, "somebody with the same tokens")
+    record = await faulty.load(KEY)
+    assert record is not None
+    await faulty.replace(other, record.tokens, expected_version=0)
+    with pytest.raises(ReauthorizationRequired, match="only once"):
+        await process.refresh(other)
+    assert [event.user_id for event in rotating.told(ReauthorizationNeeded)] == [KEY.user_id, other.user_id]
     assert not rotating.sent
     grant = await stored(faulty)
     assert grant is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -361,4 +362,27 @@ async def test_p9_who_revokes_waits_no_longer_than_the_deadline(rotating: Rotati
     await hold.arrived.wait()
     hold.released.set()
     await coordinator.drain()
+    assert await stored(faulty) is None
+
+
+async def test_rv_2_a_new_login_with_the_same_access_token_is_revoked_too(rotating: Rotating, faulty: FaultyStorage) -> None:
+    """As some servers give it again; the revocation of the old login is still under way."""
+    coordinator, hold, revoked = rotating.coordinator(faulty), Hold(), list[Token]()
+    token = rotating.issue()
+
+    async def revoke(each: Token) -> None:
+        revoked.append(each)
+        await hold.wait()
+
+    await coordinator.login(KEY, token)
+    first = asyncio.create_task(coordinator.end(KEY, revoke))
+    await hold.arrived.wait()
+    rotating.clock.advance(5)
+    again = replace(token, issued_at=rotating.clock.time())
+    await coordinator.login(KEY, again)
+    second = asyncio.create_task(coordinator.end(KEY, revoke))
+    await until(lambda: len(revoked) == 2)
+    hold.released.set()
+    await asyncio.gather(first, second)
+    assert revoked == [token, again]
     assert await stored(faulty) is None

@@ -15,7 +15,7 @@ from pauth.events import Event, EventStream, TokenRecovered, TokenRefreshed, Tok
 from pauth.refresh.coordinator import RefreshCoordinator
 from pauth.refresh.waiting import _Offering  # pyright: ignore[reportPrivateUsage]
 from pauth.storage import RecordKey
-from tests.refresh.faulty import FaultyStorage, Outage
+from tests.refresh.faulty import FaultyStorage, Hold, Outage, refuse
 from tests.refresh.journal_kit import Database, dies, files, spill
 from tests.refresh.kit import KEY, passing, settle, stored_token, until
 from tests.refresh.rotating import Rotating
@@ -105,6 +105,53 @@ async def test_p15_in_a_forked_child_nobody_offers_it_yet() -> None:
     assert not _Offering(os.getpid() + 1, task).goes_on
     await task
     assert not _Offering(os.getpid(), task).goes_on
+
+
+@pytest.mark.parametrize("write", ["is refused", "takes long"])
+async def test_who_closes_another_client_meanwhile_is_no_second_refresh(rotating: Rotating, faulty: FaultyStorage, write: str) -> None:
+    """It offers what is not stored yet, and whose writing may be under way: nobody was told that it waits, so nobody is told that it came through."""
+    first, second = rotating.coordinator(faulty), rotating.coordinator(faulty)
+    await rotating.stored_expired(faulty)
+    hold = Hold()
+    faulty.faults.append(refuse if write == "is refused" else hold)
+    asking = asyncio.create_task(first.get(KEY))
+    await until(lambda: hold.arrived.is_set() or rotating.clock.sleepers)
+    await second.drain()
+    hold.released.set()
+    assert await passing(rotating.clock, asking) == rotating.last
+    await first.drain()
+    assert [type(event) for event in rotating.events] == [TokenRefreshed]
+
+
+async def test_the_next_token_that_waits_is_offered_while_the_lease_of_the_one_before_is_given_back(
+    rotating: Rotating, faulty: FaultyStorage
+) -> None:
+    coordinator = rotating.coordinator(faulty)
+    await unsaved(rotating, faulty, coordinator)
+    faulty.faults.clear()
+    await coordinator.login(KEY, rotating.issue())
+    assert await coordinator.get(KEY) == rotating.last
+    assert coordinator._shared.unsaved == {}  # pyright: ignore[reportPrivateUsage]
+    hold = Hold()
+
+    async def slow(_: str) -> None:
+        await hold.wait()
+
+    faulty.lease_faults.append(slow)
+    rotating.clock.advance(10)
+    await hold.arrived.wait()
+    rotating.clock.advance(3600)
+    outage = Outage(faulty.faults)
+    with pytest.raises(StorageUnavailable):
+        await passing(rotating.clock, coordinator.get(KEY))
+    hold.released.set()
+    await settle()
+    assert not await is_free(faulty)
+    outage.over = True
+    await passing(rotating.clock, until(lambda: rotating.told(TokenRecovered)))
+    assert await stored_token(faulty) == rotating.last
+    assert await is_free(faulty)
+    await coordinator.drain()
 
 
 # The journal
