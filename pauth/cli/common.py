@@ -64,14 +64,15 @@ class Given:
         self.storage: Secret | None = storage
         """``--storage``, if it was given."""
 
-    def run(self, work: Callable[[CoordinatedTokenStorage], Awaitable[R]], *, makes: bool = False) -> R:
+    def run(self, work: Callable[[CoordinatedTokenStorage], Awaitable[R]], *, makes: bool = False, cleans_up: bool = False) -> R:
         """Do ``work`` in an event loop, on the storage that the settings mean, which is closed afterwards.
 
         :param makes: the command line's own storage, and its key, are made if they are not there yet.
+        :param cleans_up: as :func:`run_on` takes it.
         :raises ReauthorizationRequired: it is not there, and is not to be made: nobody has logged in.
         """
         place = place_of(self.config, self.storage) if makes else self.existing_place()
-        return run_on(open_place(place, self.config), work)  # keys are read here, where blocking harms nobody
+        return run_on(open_place(place, self.config), work, cleans_up=cleans_up)  # keys are read here, where blocking harms nobody
 
     @property
     def is_there(self) -> bool:
@@ -94,39 +95,57 @@ def nothing_at(place: Place) -> str:
     return "there is no login yet: pauth login PROVIDER" + ("" if place.url is None else f" (there is no storage at {place.name})")
 
 
-def run_on(storage: CoordinatedTokenStorage, work: Callable[[CoordinatedTokenStorage], Awaitable[R]]) -> R:
-    """Do ``work`` in an event loop, on a storage that is closed afterwards."""
+def run_on(storage: CoordinatedTokenStorage, work: Callable[[CoordinatedTokenStorage], Awaitable[R]], *, cleans_up: bool = False) -> R:
+    """Do ``work`` in an event loop, on a storage that is closed afterwards.
+
+    :param cleans_up: it does so when a signal ends the process, too: :func:`unless_ended`.
+    """
 
     async def session() -> R:
+        if cleans_up:
+            return await unless_ended(work(storage), storage.aclose)
         async with aclosing(storage):
             return await work(storage)
 
     return asyncio.run(session())
 
 
-async def unless_ended(work: Awaitable[R]) -> R:
-    """What ``work`` gives. SIGTERM and SIGHUP, whose own way ends a process where it stands, cancel it as Ctrl-C does: it cleans up.
+async def unless_ended(work: Awaitable[R], close: Callable[[], Awaitable[None]]) -> R:
+    """What ``work`` gives, after ``close``. SIGTERM and SIGHUP, whose own way ends a process where it stands, cancel it as Ctrl-C does: it cleans up.
+
+    What closes is not cancelled.
 
     :raises click.Abort: it was ended so.
     """
-    loop, task, ended = asyncio.get_running_loop(), asyncio.current_task(), False
+    loop, task, is_ended, is_closing = asyncio.get_running_loop(), asyncio.current_task(), False, False
 
     def end() -> None:
-        nonlocal ended
-        if not ended and task is not None:  # a second one must not end the cleaning
-            ended = True
+        nonlocal is_ended
+        if not is_ended and not is_closing and task is not None:  # a second one must not end the cleaning
             task.cancel()
+        is_ended = True
 
+    heard = list[int]()
     for name in ("SIGTERM", "SIGHUP"):
         with suppress(AttributeError, NotImplementedError):  # Windows
             number = getattr(signal, name)
             if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
                 loop.add_signal_handler(number, end)
+                heard.append(number)
     try:
-        return await work
+        try:
+            done = await work
+        finally:
+            is_closing = True
+            await close()
+        if not is_ended:
+            return done
     except asyncio.CancelledError:
-        if not ended:
+        if not is_ended:
             raise
+    finally:
+        for number in heard:
+            loop.remove_signal_handler(number)  # their own way again
     raise click.Abort
 
 

@@ -24,7 +24,7 @@ from pauth.cli.settings import normal_name
 from pauth.cli.store import place_of
 from pauth.cli.target import MAX_SECRET, Said, checked_secret, client_of, preset_named, read_secret_file, server_of, settled, user_of
 from pauth.client import OAuth2Client
-from pauth.errors import AuthorizationError, ConfigurationError, RecordUnreadable
+from pauth.errors import AuthorizationError, ConfigurationError, RecordUnreadable, UnknownEncryptionKey
 from pauth.login import Login
 from pauth.secret import Secret
 from pauth.storage import CoordinatedTokenStorage
@@ -150,6 +150,8 @@ def _known(given: Given, name: str, said: Said) -> KnownLogin:
     async def look(storage: CoordinatedTokenStorage) -> KnownLogin | None:
         try:
             return await find_login(storage, name)
+        except UnknownEncryptionKey:  # nothing is to be mended, and what would take its place its own key could not read
+            raise
         except RecordUnreadable:  # to log in under its name is how it is mended
             given.output.tell(f"What was kept of the login {name!r} cannot be read; this login takes its place.")
             return None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from pauth.cli.settings import LOGINS, normal_name
-from pauth.errors import RecordUnreadable, TokenStorageError, UnsupportedRecord
+from pauth.errors import RecordUnreadable, TokenStorageError, UnknownEncryptionKey, UnsupportedRecord
 from pauth.secret import Secret
 from pauth.storage.base import CoordinatedTokenStorage, Record, RecordKey
 
@@ -148,7 +148,11 @@ def _login(name: str, found: Record | TokenStorageError) -> KnownLogin | Unreada
 
 
 def _named(name: str, error: RecordUnreadable) -> RecordUnreadable:
-    """The same error, which says what to do for this login."""
+    """The same error, which says what to do for this login: not to give it up where only the key is missing, since with that it can be read."""
+    if isinstance(error, UnknownEncryptionKey):
+        return UnknownEncryptionKey(
+            f"what is kept of the login {name!r} cannot be read with the keys that are configured, and stays as it is: {error}"
+        )
     quoted = shlex.quote(name)
     return type(error)(
         f"what is kept of the login {name!r} cannot be read ({error}); "

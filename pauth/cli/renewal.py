@@ -14,7 +14,7 @@ from pauth.cli.output import FAILED, lifetime, moment
 from pauth.cli.target import client_of, find_target, settled, user_of, which
 from pauth.client import OAuth2Client
 from pauth.core.token import Token
-from pauth.errors import PAuthError, ReauthorizationRequired, RecordUnreadable
+from pauth.errors import PAuthError, ReauthorizationRequired, RecordUnreadable, UnknownEncryptionKey
 from pauth.storage import CoordinatedTokenStorage, RecordKey
 
 __all__ = ["logout", "refresh", "revoke"]
@@ -105,6 +105,7 @@ def logout(given: Given, *, name: str | None, user: str | None, everyone: bool, 
             async with client_of(login, storage) as client:
 
                 async def forget(user: str) -> None:
+                    await _is_stored(storage, client, user)  # raises if it only lacks its key
                     await storage.remove(RecordKey(client.namespace, user))
 
                 end = forget if local else client.revoke
@@ -128,7 +129,8 @@ def logout(given: Given, *, name: str | None, user: str | None, everyone: bool, 
     if not login.client_id:
         given.output.tell(f"What was kept of {login.name} could not be read: if there are tokens of it, only pauth list --all shows them.")
     whom = ", ".join(left[:_NAMED]) + (f" and {len(left) - _NAMED} more" if len(left) > _NAMED else "")
-    given.output.say(f"{login.name} is still known, for {whom}." if left else f"Nothing is kept of {login.name} any more.")
+    gone = f"Nothing is kept of {login.name} any more." if login.client_id else f"{login.name} is not known any more."
+    given.output.say(f"{login.name} is still known, for {whom}." if left else gone)
     outcome.report(given)
 
 
@@ -142,17 +144,27 @@ def _not_stored(login: KnownLogin, user: str) -> PAuthError:
 
 
 async def _is_stored(storage: CoordinatedTokenStorage, client: OAuth2Client, user: str) -> bool:
-    """Whether there is a record of a user, be it one that cannot be read."""
+    """Whether there is a record of a user, be it one that cannot be read.
+
+    :raises UnknownEncryptionKey: it only lacks its key, and is not to be given up for that.
+    """
     try:
         return await storage.load(RecordKey(client.namespace, user)) is not None
+    except UnknownEncryptionKey:
+        raise
     except RecordUnreadable:
         return True
 
 
 async def _local_target(storage: CoordinatedTokenStorage, given: Given, name: str | None) -> KnownLogin:
-    """The login that is meant; of one that cannot be read, what the settings say, and without a client if they say none."""
+    """The login that is meant; of one that cannot be read, what the settings say, and without a client if they say none.
+
+    :raises UnknownEncryptionKey: it only lacks its key, and is not to be given up for that.
+    """
     try:
         return await find_target(storage, given.config, name)
+    except UnknownEncryptionKey:
+        raise
     except RecordUnreadable:
         named = await which(storage, given.config, name)
         return await asyncio.to_thread(settled, named, given.config, None)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from pauth.cli.bench import measure_storage
-from pauth.cli.common import Given, Number, common_options, run_on, unless_ended
+from pauth.cli.common import Given, Number, common_options, run_on
 from pauth.cli.keys import ENVIRONMENT, KeyPlace, read_keys, save_keys
 from pauth.cli.logins import read_login
 from pauth.cli.output import FAILED, table
@@ -59,7 +59,7 @@ def bench(given: Given, *, seconds: float, tasks: tuple[int, ...]) -> None:
     place = place_of(given.config, given.storage)
 
     with given.output.progress("measuring") as tell:
-        results = given.run(lambda opened: unless_ended(measure_storage(opened, seconds=seconds, tasks=tasks, on_progress=tell)), makes=True)
+        results = given.run(lambda opened: measure_storage(opened, seconds=seconds, tasks=tasks, on_progress=tell), makes=True, cleans_up=True)
     rows = [
         (each.operation, str(each.tasks), f"{each.p50:.3f}", f"{each.p95:.3f}", f"{each.p99:.3f}", f"{each.per_second:,.0f}", f"{each.calls:,}")
         for each in results

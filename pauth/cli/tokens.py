@@ -66,7 +66,10 @@ def list_logins(given: Given, *, everything: bool) -> None:
     document = [{name: value for name, value in row.items() if name != "state"} for row in rows]
     columns = ("LOGIN", "USER", "PROVIDER", "TOKEN")
     cells = [[str(row["login"] or "-"), str(row["user"] or "-"), str(row["provider"] or row["namespace"] or "-"), str(row["state"])] for row in rows]
-    given.output.result(document, table(columns, cells) if rows else _NO_LOGIN if there else f"T{nothing_at(place)[1:]}")
+    nothing = _NO_LOGIN if there else f"T{nothing_at(place)[1:]}"
+    if given.output.as_json and place.url is not None and not there:  # the list does not tell it from one that is empty
+        given.output.tell(nothing)
+    given.output.result(document, table(columns, cells) if rows else nothing)
 
 
 async def _listed(storage: CoordinatedTokenStorage, *, everything: bool) -> list[dict[str, Any]]:

@@ -20,6 +20,8 @@ __all__ = ["UserInfo", "build_userinfo_request", "parse_userinfo_response"]
 _ENDPOINT: Final = "userinfo endpoint"
 _MAX_SUBJECT: Final = 255
 _SEPARATOR: Final = ":"
+_NOT_IN_ADDRESSES: Final = frozenset('()<>[]:;,\\" \u3002')
+"""What has a meaning of its own beside an address (RFC 5322 section 3.2.3), and the ideographic full stop, which is a dot in a domain."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -33,7 +35,10 @@ class UserInfo:
     """The whole answer."""
 
     email: str | None = None
-    """The address, if it is one that nobody takes for another: one ``@``, and no character that only looks like others (WS-9)."""
+    """The address, if it is a plain one: one ``@``, no compatibility characters (a fullwidth ``a``), nothing quoted, no spaces or brackets (WS-9).
+
+    Letters of two alphabets that look alike, such as a Cyrillic and a Latin ``a``, stay two.
+    """
 
     email_verified: bool = False
     """The provider says that :attr:`email` is the user's. Anything but a JSON ``true`` is a no (ID-18)."""
@@ -136,7 +141,7 @@ def _address(text: str | None) -> str | None:
     """
     normal = unicodedata.normalize("NFKC", text or "")
     local, _, domain = normal.partition("@")
-    is_plain = normal.isprintable() and " " not in normal and normal == unicodedata.normalize("NFC", text or "")
+    is_plain = normal.isprintable() and _NOT_IN_ADDRESSES.isdisjoint(normal) and normal == unicodedata.normalize("NFC", text or "")
     return normal if local and domain and "@" not in domain and is_plain else None
 
 

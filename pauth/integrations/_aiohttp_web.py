@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import Any, Final
 
 from aiohttp import web
@@ -111,7 +112,7 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
         """
         token = await self._token_or_error(request)
         if isinstance(token, ReauthorizationRequired):
-            here = self._routes.for_browsers(request.rel_url.raw_path_qs) if request.method == "GET" else ""
+            here = self._routes.for_browsers(request.rel_url.raw_path_qs, mount=_mount(request)) if request.method == "GET" else ""
             raise web.HTTPSeeOther(URL(self.login_url(here), encoded=True), headers={"Cache-Control": "no-store"})
         if isinstance(token, PAuthError):
             raise _refusal(token)
@@ -144,6 +145,13 @@ class WebLogin(WebLoginBase[web.Request, web.Response]):
 
     def _response(self, reply: Reply) -> web.Response:
         return web.Response(status=reply.status, headers=CIMultiDict(reply.headers), body=reply.body.encode())
+
+
+def _mount(request: web.Request) -> str:
+    """What the application that serves a request is mounted at, in others."""
+    pairs = [(inner, resource.get_info()) for outer, inner in pairwise(request.match_info.apps) for resource in outer.router.resources()]
+    prefixes = [info["prefix"] for inner, info in pairs if info.get("app") is inner and "prefix" in info]  # one by its domain has none
+    return prefixes[-1] if prefixes else ""  # the innermost has those around it in it
 
 
 def _refusal(error: PAuthError) -> web.HTTPException:

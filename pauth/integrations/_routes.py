@@ -57,18 +57,19 @@ class Routes:
         """Where the callback comes, in the application."""
         return f"{self.prefix}/{self.tail}"
 
-    def for_browsers(self, path: str, root: str = "") -> str:
+    def for_browsers(self, path: str, root: str = "", mount: str = "") -> str:
         """A path of the application, perhaps with its query, as browsers see it.
 
         What a proxy takes away, or another application that this one is mounted in, is what the redirect URI has before ``prefix``. Where the two
         do not end alike nobody can tell, and the path stays as it is; so does one that is whole already.
 
         :param root: what stands in front as far as the server knows. Some have put it there (uvicorn), some have not.
+        :param mount: what the page's application is mounted at, in others of this server; ``path`` has it.
         """
         outside = self.folder.removesuffix(self.prefix)
         whole = path if _is_below(path, root) else root + path
         is_whole = not self.folder.endswith(self.prefix) or _is_below(whole, outside)
-        return whole if is_whole else outside + whole.removeprefix(root)
+        return whole if is_whole else outside + whole.removeprefix(root).removeprefix(_common(outside, mount))
 
     @property
     def paths(self) -> frozenset[str]:
@@ -97,6 +98,13 @@ def routes_of(redirect_uri: str | None, prefix: str | None) -> Routes:
     if prefix is not None and not _PREFIX.fullmatch(prefix):
         raise ConfigurationError('prefix has to be a path such as "/auth", or empty')
     return Routes(redirect_uri, path[1], path[2], path[1] if prefix is None else prefix)
+
+
+def _common(outside: str, mount: str) -> str:
+    """What ``mount`` begins with and ``outside`` ends with: the login is mounted there, and so is the page, perhaps deeper."""
+    names = mount.split("/")
+    beginnings = ("/".join(names[:count]) for count in range(len(names), 0, -1))
+    return next(each for each in beginnings if outside.endswith(each))  # the last of them is empty
 
 
 def _is_below(path: str, folder: str) -> bool:

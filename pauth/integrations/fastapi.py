@@ -102,7 +102,7 @@ class WebLogin(WebLoginBase[HTTPConnection, Response]):
         token = await self._token_or_error(request)
         if isinstance(token, ReauthorizationRequired):
             here = path_with_query(request.scope["path"], self._query(request)) if request.scope.get("method") == "GET" else ""
-            here = self._routes.for_browsers(here, _root(request)) if here else ""
+            here = self._routes.for_browsers(here, _root(request), _mount(request)) if here else ""
             raise HTTPException(303, headers={"Location": self.login_url(here), "Cache-Control": "no-store"})
         if isinstance(token, PAuthError):
             raise _refusal(token)
@@ -170,6 +170,12 @@ def _root(request: HTTPConnection) -> str:
     """The ``root_path`` that the server or the application was told of, without what applications are mounted at."""
     root: str = request.scope.get("app_root_path", request.scope.get("root_path", ""))
     return path_with_query(root.rstrip("/"), "")
+
+
+def _mount(request: HTTPConnection) -> str:
+    """What the application that serves a request is mounted at, in others."""
+    path: str = request.scope.get("root_path", "")
+    return path.removeprefix(request.scope.get("app_root_path", path))
 
 
 def _refusal(error: PAuthError) -> HTTPException:

@@ -89,6 +89,21 @@ def test_a_signal_that_is_ignored_stays_ignored(home: Home) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+class Closing:
+    """Something that closes, and may get a signal while it does."""
+
+    def __init__(self, *signals: int) -> None:
+        self._signals = signals
+        self.is_closed = False
+
+    async def close(self) -> None:
+        for number in self._signals:
+            os.kill(os.getpid(), number)
+            for _ in range(5):
+                await asyncio.sleep(0)
+        self.is_closed = True
+
+
 async def test_work_that_is_ended_by_a_signal_or_by_its_caller() -> None:
     begun, cleaned = asyncio.Event(), list[str]()
 
@@ -102,18 +117,48 @@ async def test_work_that_is_ended_by_a_signal_or_by_its_caller() -> None:
                 await asyncio.sleep(0)
             cleaned.append("cleaned")
 
-    task = asyncio.create_task(unless_ended(work()))
-    await begun.wait()
-    os.kill(os.getpid(), signal.SIGTERM)
-    with pytest.raises(click.Abort):
-        await task
-    begun.clear()
-    task = asyncio.create_task(unless_ended(asyncio.sleep(3600)))
+    for times in (1, 2):  # in one event loop
+        begun.clear()
+        closing = Closing()
+        task = asyncio.create_task(unless_ended(work(), closing.close))
+        await begun.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(click.Abort):
+            await task
+        assert (cleaned, closing.is_closed) == (["cleaned"] * times, True)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, "nothing hears it any more"
+    closing = Closing()
+    task = asyncio.create_task(unless_ended(asyncio.sleep(3600), closing.close))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert cleaned == ["cleaned"]
+    assert (closing.is_closed, signal.getsignal(signal.SIGTERM)) == (True, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_signal_while_it_closes_lets_it_close(times: int) -> None:
+    async def work() -> str:
+        return "measured"
+
+    closing = Closing(*[signal.SIGTERM] * times)
+    with pytest.raises(click.Abort):
+        await unless_ended(work(), closing.close)
+    assert (closing.is_closed, signal.getsignal(signal.SIGTERM)) == (True, signal.SIG_DFL)
+    assert await unless_ended(work(), Closing().close) == "measured"
+
+
+def test_bench_that_is_ended_while_its_storage_closes(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    close, closed = EncryptedFileStorage.aclose, list[bool]()
+
+    async def ended(storage: EncryptedFileStorage) -> None:
+        await Closing(signal.SIGTERM).close()
+        await close(storage)
+        closed.append(True)
+
+    monkeypatch.setattr(EncryptedFileStorage, "aclose", ended)
+    done = home.run("storage", "bench", "--seconds", "0.01")
+    assert (done.code, done.out, "Interrupted." in done.err, closed) == (130, "", True, [True])
 
 
 async def test_bench_deletes_what_one_that_was_killed_has_left(monkeypatch: pytest.MonkeyPatch) -> None:

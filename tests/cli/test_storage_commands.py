@@ -280,7 +280,9 @@ def test_who_only_reads_makes_no_storage(home: Home, url: str, monkeypatch: pyte
     url = url.format(folder=str(home.folder).strip("/"))
     says = f"here is no login yet: pauth login PROVIDER (there is no storage at {url})\n"
     done = home.run("list", "--storage", url)
-    assert (done.code, done.out) == (0, f"T{says}")
+    assert (done.code, done.out, done.err) == (0, f"T{says}", "")
+    done = home.run("list", "--storage", url, "--json")
+    assert (done.code, done.json, done.err) == (0, [], f"T{says}")
     for arguments in (["token", "work"], ["show"], ["refresh"], ["revoke"], ["logout"], ["storage", "check"], ["storage", "rotate-keys"]):
         done = home.run(*arguments, "--storage", url)
         assert (done.code, done.out, done.err) == (4, "", f"Error: t{says}")
@@ -289,6 +291,7 @@ def test_who_only_reads_makes_no_storage(home: Home, url: str, monkeypatch: pyte
     assert list(home.folder.iterdir()) == []
     assert home.run("storage", "bench", "--seconds", "0.01", "--storage", url).code == 0, "which makes it"
     assert home.run("list", "--storage", url).out == "There is no login yet: pauth login PROVIDER\n"
+    assert home.run("list", "--storage", url, "--json").err == ""
     assert len(list(home.folder.iterdir())) >= 1
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from pauth import EncryptionKey
 from pauth.cli.logins import UnreadableLogin, all_logins
 from pauth.cli.settings import LOGINS
 from pauth.errors import StorageUnavailable
@@ -107,6 +108,10 @@ def test_to_forget_it_takes_no_client(home: Home, broken: ServerThread) -> None:
     assert (done.code, done.json) == (0, {"login": "pp", "logged out": 0, "failed": {}})
     assert "only pauth list --all shows them" in done.err
     assert names(home) == [("work", True)]
+
+
+def test_to_forget_it_says_nothing_of_tokens_that_were_not_looked_for(home: Home, broken: ServerThread) -> None:
+    assert home.run("logout", "pp", "--local").out.splitlines()[0] == "pp is not known any more."
     assert home.run("logout", "pp", "--local").code == 4
 
 
@@ -123,6 +128,60 @@ def test_p9_a_damaged_token_can_be_forgotten(home: Home, work: ServerThread) -> 
     assert home.run("logout", "work").code == 3
     assert home.run("logout", "work", "--local").out.endswith("Logged out: 1; failed: 0.\n")
     assert home.run("list", "--all").out == "There is no login yet: pauth login PROVIDER\n"
+
+
+@pytest.fixture
+def under_another_key(home: Home, double: ServerThread, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerThread]:
+    """A login `work` of two users in a database, and then a key that is not its own; with its own nothing has changed.
+
+    A folder of files tells nobody's name without its key; a database does.
+    """
+    own = EncryptionKey.generate().to_string().reveal()
+    monkeypatch.setenv("PAUTH_STORAGE_URL", f"sqlite:///{home.folder}/tokens.db")
+    monkeypatch.setenv("PAUTH_ENCRYPTION_KEY", own)
+    monkeypatch.setenv("PAUTH_CLIENT_SECRET", CLIENT_SECRET)
+    for user in ("work", "second"):
+        assert home.run("login", double.server.issuer, "--name", "work", "--user", user, "--client-id", CLIENT_ID).code == 0
+    monkeypatch.delenv("PAUTH_CLIENT_SECRET")
+    monkeypatch.setenv("PAUTH_ENCRYPTION_KEY", EncryptionKey.generate().to_string().reveal())
+    yield double
+    monkeypatch.setenv("PAUTH_ENCRYPTION_KEY", own)
+    rows = home.run("list", "--all", "--json").json
+    assert sorted((row["login"], row["user"], row["refreshable"]) for row in rows) == [("work", "second", True), ("work", "work", True)]
+    assert home.run("refresh", "work", "--all", "--json").json["refreshed"] == 2, "the client secret is there, and nothing was revoked"
+
+
+def needs_its_key(error: dict[str, Any]) -> bool:
+    text: str = error["message"]
+    return error["type"] == "UnknownEncryptionKey" and "add that key" in text and "log in" not in text and "logout" not in text
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["token", "work"],
+        ["logout", "work"],
+        ["logout", "work", "--local"],
+        ["logout", "--local", "--all"],
+        ["login", "URL", "--name", "work", "--public"],
+    ],
+)
+def test_a_login_that_only_lacks_its_key_is_not_given_up(home: Home, under_another_key: ServerThread, arguments: list[str]) -> None:
+    done = home.run(*(under_another_key.server.issuer if each == "URL" else each for each in arguments), "--json")
+    assert (done.code, done.out, needs_its_key(done.error), done.error["remedy"]) == (3, "", True, "fix_configuration")
+
+
+def test_list_says_which_key_a_login_lacks(home: Home, under_another_key: ServerThread) -> None:
+    (row,) = home.run("list", "--json").json
+    assert (row["login"], needs_its_key({"type": "UnknownEncryptionKey", "message": row["error"]})) == ("work", True)
+
+
+@pytest.mark.parametrize(("options", "code"), [(["--user", "second"], 3), (["--all"], 1)])
+def test_tokens_that_only_lack_their_key_are_not_given_up(home: Home, under_another_key: ServerThread, options: list[str], code: int) -> None:
+    """The settings say whose they are."""
+    home.configure(f'[profiles.other]\nprovider = "{under_another_key.server.issuer}"\nclient_id = "{CLIENT_ID}"\n')
+    done = home.run("logout", "other", "--local", *options)
+    assert (done.code, "add that key" in done.err) == (code, True)
 
 
 def test_who_is_left_is_looked_up_before_anything_is_revoked(home: Home, work: ServerThread, monkeypatch: pytest.MonkeyPatch) -> None:

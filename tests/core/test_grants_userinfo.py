@@ -68,6 +68,10 @@ def test_ws9_an_address_is_kept(address: str) -> None:
     assert (info.email, info.email_verified) == (address, True)
 
 
+def test_ws9_letters_that_look_alike_stay_two() -> None:
+    assert parsed(answer({**CLAIMS, "email": "\u0430@app.example"})).email == "\u0430@app.example"
+
+
 def test_ws9_two_spellings_of_one_address_are_one() -> None:
     assert parsed(answer({**CLAIMS, "email": "Zoe\u0308@app.example"})).email == "Zo\u00eb@app.example"
 
@@ -98,6 +102,17 @@ def test_ws9_two_spellings_of_one_address_are_one() -> None:
         "a@\uff41pp.example",  # a fullwidth a
         "a@app\uff0eexample",  # a fullwidth dot
         "\u2100@app.example",
+        "a@app\u3002example",  # a dot, to IDNA
+        "a@app\uff61example",
+        "a@app\u3000example",
+        '"a"@app.example',
+        "a@[192.0.2.1]",
+        "a,b@app.example",
+        "<a@app.example>",
+        "a@app.example(b)",
+        "mailto:a@app.example",
+        "a\\b@app.example",
+        "a@app.example;",
     ],
 )
 def test_ws9_an_address_that_could_be_taken_for_another_is_none(address: str) -> None:

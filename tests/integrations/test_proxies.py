@@ -7,9 +7,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
+from aiohttp import web
 
+from pauth.integrations import aiohttp as in_aiohttp
 from tests.client.kit import Bench
-from tests.integrations.web_kit import FRAMEWORKS, HOST, Sites, login_of, site_of, web_client
+from tests.integrations.web_kit import FRAMEWORKS, HOST, KEY, Sites, Tls, login_of, served, site_of, web_client
 from tests.support.canary_plugin import Canary
 
 PROXIES: dict[str, tuple[str, dict[str, Any], str, str]] = {
@@ -65,3 +67,55 @@ async def test_a_mounted_application_s_pages(bench: Bench, canary: Canary, quiet
             page = f"/{framework}/page/x"
             sent = (await browser.get(page)).headers["Location"]
             assert (await browser.log_in(sent)).headers["Location"] == page
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize(
+    ("callback", "at", "expected"),
+    [
+        ("/app/sub/auth/callback", "/sub", "/app/sub/page/x"),
+        ("/sub/sub/auth/callback", "/sub", "/sub/sub/page/x"),
+        ("/a/b/c/d/auth/callback", "/c/d", "/a/b/c/d/page/x"),
+        ("/app/sub/auth/callback", "/sub/deep", "/app/sub/deep/page/x"),
+        ("/app/auth/callback", "/sub", "/app/sub/page/x"),
+        ("/app/xsub/auth/callback", "/sub", "/app/xsub/sub/page/x"),
+    ],
+)
+async def test_a_mounted_application_s_pages_behind_a_proxy(
+    bench: Bench, canary: Canary, quiet_browsers: None, framework: str, callback: str, at: str, expected: str
+) -> None:
+    """WS-6: what it is mounted at is in the redirect URI and in the path that the application sees, and is there once."""
+    login = login_of(framework, web_client(bench, HOST + callback), prefix="/auth", clock=bench.clock)
+    async with site_of(framework, bench, canary, login, at=at) as site:
+        sent = await (await site.browser()).get(f"{at}/page/x?a=b")
+    assert dict(parse_qsl(urlsplit(sent.headers["Location"]).query)) == {"next": f"{expected}?a=b"}
+
+
+@pytest.mark.parametrize("outside", ["/app/sub", "/out/app/sub"])
+async def test_a_mounted_application_s_pages_below_a_root_path(bench: Bench, canary: Canary, quiet_browsers: None, outside: str) -> None:
+    """WS-6: Starlette finds them where the server puts it into the path."""
+    login = login_of("fastapi", web_client(bench, f"{HOST}{outside}/auth/callback"), prefix="/auth", clock=bench.clock)
+    async with site_of("fastapi", bench, canary, login, at="/sub") as site:
+        browser = await site.browser(transport=httpx.ASGITransport(site.app, root_path="/app"))
+        sent = await browser.get("/app/sub/page/x")
+    assert dict(parse_qsl(urlsplit(sent.headers["Location"]).query)) == {"next": f"{outside}/page/x"}
+
+
+async def test_applications_in_applications(bench: Bench, quiet_browsers: None) -> None:
+    """WS-6: the innermost one's path has the others' in it; where a domain leads to an application that is no path."""
+    login = in_aiohttp.WebLogin(web_client(bench, f"{HOST}/app/a/b/auth/callback"), encryption_key=KEY, prefix="/auth", clock=bench.clock)
+    inner, middle, outer, outermost = (web.Application() for _ in range(4))
+    login.setup(inner)
+
+    async def page(request: web.Request) -> web.Response:
+        await login.token_or_login(request)
+        raise AssertionError("nobody is logged in")
+
+    inner.router.add_get("/page", page)
+    middle.add_subapp("/b", inner)
+    middle.add_subapp("/c", web.Application())
+    outer.add_subapp("/a", middle)
+    outermost.add_domain("app.example", outer)
+    async with served(outermost) as port, httpx.AsyncClient(transport=Tls(port), base_url=HOST) as browser:
+        sent = await browser.get("/a/b/page")
+    assert dict(parse_qsl(urlsplit(sent.headers["Location"]).query)) == {"next": "/app/a/b/page"}
