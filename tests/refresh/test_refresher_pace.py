@@ -78,7 +78,7 @@ async def test_a_rate_is_one_for_all_clients_of_a_server(client: Obedient, store
     for tenth in range(100):  # the first at once, the 50th 9.8 seconds later
         await settle()
         assert len(client.asked) + len(other.asked) == 1 + tenth // 2
-        assert abs(len(client.asked) - len(other.asked)) <= 5  # they take turns
+        assert abs(len(client.asked) - len(other.asked)) <= 16  # neither has to wait until the other is done, with its 25
         clock.advance(0.1)
     assert (await running).refreshed == 50
 
