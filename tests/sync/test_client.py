@@ -124,6 +124,7 @@ def test_what_does_not_wait_is_passed_on(town: Town) -> None:
     policy = RefreshPolicy(hard_margin=20)
     client = town.client(namespace="a namespace of its own", refresh_policy=policy)
     assert client.namespace == "a namespace of its own"
+    assert client.endpoint == town.server.issuer
     assert client.redirect_uri == CALLBACK
     assert client.refresh_policy == policy
 
