@@ -127,7 +127,7 @@ async def unless_ended(work: Awaitable[R], close: Callable[[], Awaitable[None]])
 
     heard = list[int]()
     for name in ("SIGTERM", "SIGHUP"):
-        with suppress(AttributeError, NotImplementedError):  # Windows
+        with suppress(AttributeError, NotImplementedError):  # Windows has no SIGHUP, and its event loops hear no signals
             number = getattr(signal, name)
             if signal.getsignal(number) is signal.SIG_DFL:  # nohup has it ignored
                 loop.add_signal_handler(number, end)

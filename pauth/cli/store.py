@@ -33,7 +33,7 @@ class Place:
     def is_there(self) -> bool:
         """Whether a storage was ever made there. Of one on a server it cannot be known: then it is taken to be. Blocks."""
         path = _made_at(self.url)
-        return path is None or os.path.exists(path)  # noqa: PTH110
+        return path is None or os.path.exists(path)  # noqa: PTH110  # as the paths below are: text
 
     @property
     def scheme(self) -> str:
@@ -118,14 +118,14 @@ def key_place_of(place: Place, config: Config) -> KeyPlace | None:
 def _made_at(url: Secret | None) -> str | None:
     """The file that is there if a storage on this machine is; ``None`` if that cannot be told from its URL."""
     if url is None:
-        return os.path.join(default_token_folder(), MANIFEST)  # noqa: PTH118
+        return os.path.join(default_token_folder(), MANIFEST)  # noqa: PTH118  # the folder is text, for those who must not import pathlib
     scheme, _, path = url.reveal().partition("://")
     path = path.partition("?")[0]
     if not path.startswith("/"):
         return None
     match scheme.lower().partition("+")[0]:
         case "file":
-            return os.path.join(unquote(path), MANIFEST)  # noqa: PTH118
+            return os.path.join(unquote(path), MANIFEST)  # noqa: PTH118  # the same
         case "sqlite":
             return path[1:] if path[1:] and not path[1:].startswith(("file:", ":")) else None
         case _:

@@ -34,7 +34,9 @@ _CLOCKS_DIFFER: Final = 600.0
 class _Rest(NamedTuple):
     """A token is not tried for a while."""
 
-    version: str
+    edition: str
+    """Of the token: :attr:`.Stored.edition`."""
+
     until: float
     """On the monotonic clock."""
 
@@ -108,15 +110,15 @@ class Shared:
         with _lock:
             return self.breakers.setdefault(endpoint, Breaker(monotonic))
 
-    def rest(self, key: RecordKey, version: str, until: float, failure: PAuthError) -> None:
+    def rest(self, key: RecordKey, edition: str, until: float, failure: PAuthError) -> None:
         """Let nobody here try to refresh this token before ``until`` (monotonic seconds)."""
         _bound(self.rests)
-        self.rests[key] = _Rest(version, until, copy.copy(failure))  # without its traceback, whose frames hold tokens and clients
+        self.rests[key] = _Rest(edition, until, copy.copy(failure))  # without its traceback, whose frames hold tokens and clients
 
-    def resting(self, key: RecordKey, version: str, now: float) -> tuple[float, _Rest] | None:
+    def resting(self, key: RecordKey, edition: str, now: float) -> tuple[float, _Rest] | None:
         """For how long a token rests, and why; ``None`` if it does not."""
         rest = self.rests.get(key)
-        return None if rest is None or rest.version != version or rest.until <= now else (rest.until - now, rest)
+        return None if rest is None or rest.edition != edition or rest.until <= now else (rest.until - now, rest)
 
     def first_seen(self, attempt_id: str | None, now: float) -> float:
         """When this process first saw this attempt in a record (monotonic seconds)."""

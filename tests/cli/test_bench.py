@@ -72,7 +72,7 @@ def test_bench_that_is_ended_cleans_up(home: Home, number: int) -> None:
         signal.signal(number, before)
     while len(list(home.tokens.rglob("*.token"))) < 64:
         assert process.poll() is None
-        time.sleep(0.01)
+        time.sleep(0.01)  # another process makes them, and tells nobody
     process.send_signal(number)
     out, err = process.communicate()
     assert (process.returncode, out, err) == (130, "", "Interrupted.\n")
